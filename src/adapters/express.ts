@@ -1,0 +1,39 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Duck } from '../core/index.ts'
+import { wrapApp, type AppOptions, type WrappedApp } from './wrap-app.ts'
+
+export type { AppOptions, WrappedApp }
+
+declare global {
+  // Where @types/express looks for what others add to a request; without those types it is a name that nobody reads.
+  namespace Express {
+    interface Request {
+      /** The duck of the server: `req.lameduck.signal` is aborted as a drain begins. */
+      lameduck: Duck
+    }
+  }
+}
+
+/** What an Express application (4 or 5) has, as far as lameduck uses it. */
+export interface ExpressLike {
+  (req: IncomingMessage, res: ServerResponse): unknown
+  use(handler: (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void): unknown
+  request: object
+}
+
+/**
+ * From an Express application to a wrapped server.
+ *
+ * With `admit: 'reject'` (or a predicate) the 503 is raised at the place where this is called: after your logging and header
+ * middleware, before your routes. What a route before that place answers is served.
+ *
+ * @returns The server, still to listen, and its duck, which handlers find as `req.lameduck`.
+ * @throws {LameduckError} As `wrap`.
+ */
+export function lameduck(app: ExpressLike, options: AppOptions = {}): WrappedApp {
+  const { server, duck, rejection } = wrapApp((req, res) => void app(req, res), options)
+  // On the prototype of all requests of this application: nothing to do for each of them.
+  Object.defineProperty(app.request, 'lameduck', { value: duck, configurable: true })
+  app.use((req, _res, next) => next(rejection.of(req)))
+  return { server, duck }
+}

@@ -1,0 +1,23 @@
+import http, { type RequestListener } from 'node:http'
+import { wrap, type Duck, type Options, type WrappableServer } from '../core/index.ts'
+import { Rejection } from './rejection.ts'
+
+/** Options of an adapter: those of `wrap`, and the server if it is to be one of your own. */
+export interface AppOptions extends Options {
+  /** A server that has the application as its request listener already, such as an `https.Server`. Default: a new `http.Server`. */
+  server?: WrappableServer
+}
+
+/** What an adapter gives back. */
+export interface WrappedApp {
+  server: WrappableServer
+  duck: Duck
+}
+
+/** From an application's request listener to a wrapped server, with a way to raise the 503 of rejected requests in the framework. */
+export function wrapApp(listener: RequestListener, options: AppOptions): WrappedApp & { rejection: Rejection } {
+  const { server = http.createServer(listener), ...rest } = options
+  const rejection = new Rejection(rest)
+  const duck = wrap(server, { reject: (req, res) => rejection.handOn(req, res, server), ...rest })
+  return { server, duck, rejection }
+}

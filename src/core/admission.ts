@@ -1,0 +1,65 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setAside } from './connection.ts'
+import type { Settings } from './options.ts'
+
+/** Decides about requests that arrive while draining, and answers those that are not admitted (RFC 9110 §15.6.4). */
+export class Admission {
+  #settings: Pick<Settings, 'admit' | 'reject' | 'retryAfterMs'>
+  #fault: (where: string, error: unknown) => void
+
+  constructor(settings: Pick<Settings, 'admit' | 'reject' | 'retryAfterMs'>, fault: (where: string, error: unknown) => void) {
+    this.#settings = settings
+    this.#fault = fault
+  }
+
+  /** Whether any request may be turned away at all. */
+  get selective(): boolean {
+    return this.#settings.admit !== 'serve'
+  }
+
+  /** A predicate that fails admits: an answer is better than none. */
+  admits(req: IncomingMessage): boolean {
+    const { admit } = this.#settings
+    if (typeof admit === 'string') return admit === 'serve'
+    try {
+      return admit(req)
+    } catch (error) {
+      this.#fault('admit', error)
+      return true
+    }
+  }
+
+  reject(req: IncomingMessage, res: ServerResponse): void {
+    setAside(res)
+    if (this.#settings.reject === undefined) {
+      this.#unavailable(res)
+      return
+    }
+    try {
+      this.#settings.reject(req, res)
+    } catch (error) {
+      this.#fault('reject', error)
+      if (res.headersSent) res.destroy()
+      else this.#unavailable(res)
+    }
+  }
+
+  /** For a socket that asked for an upgrade: it has no response object. */
+  get refusal(): string {
+    return `HTTP/1.1 503 Service Unavailable\r\nRetry-After: ${this.#retryAfter}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`
+  }
+
+  get #retryAfter(): number {
+    return Math.ceil(this.#settings.retryAfterMs / 1_000)
+  }
+
+  #unavailable(res: ServerResponse): void {
+    const body = JSON.stringify({ error: 'Service Unavailable', message: 'The server is shutting down; please try again.' })
+    res.writeHead(503, {
+      'Content-Type': 'application/json',
+      'Content-Length': Buffer.byteLength(body),
+      'Retry-After': this.#retryAfter,
+    })
+    res.end(body)
+  }
+}

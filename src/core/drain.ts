@@ -1,0 +1,188 @@
+import type { Progress } from './events.ts'
+import type { Hooks } from './hooks.ts'
+import { Latch } from './latch.ts'
+import type { Counters, Destroyed, DrainReport, HookReport, Stats } from './report.ts'
+import type { Tracker } from './tracker.ts'
+import { turn } from './turn.ts'
+
+/** How often a drain says what is holding it. */
+const PROGRESS_MS = 1_000
+
+/** The part of the deadline that is kept for the hooks, at most, when connections would use it all. */
+const HOOKS_SHARE = 0.2
+
+/** How one drain is to go. */
+export interface Plan {
+  deadlineMs: number
+  lameduckMs: number
+  reason: string
+}
+
+/** What a drain acts on, and whom it tells. */
+export interface Stage {
+  readonly trackers: readonly Tracker[]
+  readonly hooks: Hooks
+  enter(state: Stats['state']): void
+  progress(progress: Progress): void
+  hook(report: HookReport): void
+  stats(): Stats
+}
+
+interface Totals extends Counters {
+  gone: number
+}
+
+function sum(trackers: readonly Tracker[]): Totals {
+  const total: Totals = { accepted: 0, served: 0, rejected: 0, refused: 0, gone: 0 }
+  for (const { counters, connections } of trackers) {
+    for (const key of ['accepted', 'served', 'rejected', 'refused'] as const) total[key] += counters[key]
+    total.gone += counters.accepted - connections.size
+  }
+  return total
+}
+
+/** Servers that drain together, those of the lowest order first. */
+function groups(trackers: readonly Tracker[]): Tracker[][] {
+  const byOrder = new Map<number, Tracker[]>()
+  for (const tracker of [...trackers].sort((a, b) => a.order - b.order)) {
+    byOrder.set(tracker.order, [...(byOrder.get(tracker.order) ?? []), tracker])
+  }
+  return [...byOrder.values()]
+}
+
+/** One drain, from the first phase to the report. It always settles by its deadline. */
+export class Drain {
+  readonly plan: Plan
+  readonly #report = new Latch<DrainReport>()
+  #stage: Stage
+  #began = performance.now()
+  #before: Totals
+  #destroyed: Destroyed[] = []
+  #hooks: HookReport[] = []
+  #unknown = 0
+  /** No connection is left, for the moment. */
+  #empty = new Latch()
+  /** Nothing is waited for any longer, and why. */
+  #cut = new Latch<'deadline' | 'abort'>()
+  #forcedBy: 'deadline' | 'abort' | undefined
+  #resumed = new Latch()
+
+  constructor(plan: Plan, stage: Stage) {
+    this.plan = plan
+    this.#stage = stage
+    this.#before = sum(stage.trackers)
+  }
+
+  get report(): Promise<DrainReport> {
+    return this.#report.opened
+  }
+
+  start(): void {
+    void this.#drain().then(report => this.#report.open(report))
+  }
+
+  /** The last connection of a server has ended. */
+  emptied(): void {
+    if (this.#stage.trackers.every(({ connections }) => connections.size === 0)) this.#empty.open()
+  }
+
+  destroyed(entry: Destroyed): void {
+    this.#destroyed.push(entry)
+  }
+
+  resume(): void {
+    this.#resumed.open()
+  }
+
+  abort(why: 'deadline' | 'abort'): void {
+    this.#forcedBy ??= why
+    this.#cut.open(why)
+  }
+
+  async #drain(): Promise<DrainReport> {
+    const kept = Math.min(this.#stage.hooks.longestMs('end'), this.plan.deadlineMs * HOOKS_SHARE)
+    const deadline = setTimeout(() => this.abort('deadline'), this.plan.deadlineMs - kept)
+    const progress = setInterval(() => this.#progress(), PROGRESS_MS)
+    try {
+      await this.#lameduck()
+      if (this.#resumed.isOpen) return this.#finish('resumed')
+      await this.#connections()
+      clearTimeout(deadline)
+      await this.#runHooks('end')
+      this.#stage.enter(this.#forcedBy ? 'aborted' : 'drained')
+      return this.#finish()
+    } finally {
+      clearTimeout(deadline)
+      clearInterval(progress)
+    }
+  }
+
+  /** Out of rotation, serving on: until the time is over and the first hooks are done, or no connection is left. */
+  async #lameduck(): Promise<void> {
+    this.#stage.enter('lameduck')
+    for (const tracker of this.#stage.trackers) {
+      tracker.lameduck()
+      if (tracker.listener.shared) tracker.listener.giveUp()
+      void tracker.unknown().then(count => {
+        this.#unknown += count
+      })
+    }
+    this.emptied()
+    // Straight on, in the same turn: whoever calls drain() without a lame duck sees it draining.
+    if (!this.#stage.hooks.has('begin') && (this.plan.lameduckMs === 0 || this.#empty.isOpen)) return
+    let over: NodeJS.Timeout | undefined
+    const elapsed = new Promise<void>(resolve => {
+      over = setTimeout(resolve, this.plan.lameduckMs)
+    })
+    const served = Promise.race([elapsed, this.#empty.opened])
+    await Promise.race([Promise.all([served, this.#runHooks('begin')]), this.#cut.opened, this.#resumed.opened])
+    clearTimeout(over)
+  }
+
+  /** Closes listeners and connections, server by server in their order; what is left at the end of the time is destroyed. */
+  async #connections(): Promise<void> {
+    this.#stage.enter('draining')
+    for (const group of groups(this.#stage.trackers)) {
+      if (this.#cut.isOpen) break
+      await Promise.race([Promise.all(group.map(tracker => tracker.drain())), this.#cut.opened])
+    }
+    if (!this.#cut.isOpen) return
+    for (const tracker of this.#stage.trackers) tracker.abort(this.#forcedBy ?? 'abort')
+    // So that the sockets' own `close` events come before the report.
+    await turn()
+    await turn()
+  }
+
+  async #runHooks(at: 'begin' | 'end'): Promise<void> {
+    // After abort() nobody wants to wait for anything; at the deadline their part of the time is left.
+    const leftMs = () => (this.#forcedBy === 'abort' ? 0 : this.#began + this.plan.deadlineMs - performance.now())
+    await this.#stage.hooks.run(at, leftMs, report => {
+      this.#hooks.push(report)
+      this.#stage.hook(report)
+    })
+  }
+
+  #progress(): void {
+    this.#stage.progress({ elapsedMs: Math.round(performance.now() - this.#began), stats: this.#stage.stats() })
+  }
+
+  #finish(resumed?: 'resumed'): DrainReport {
+    const now = sum(this.#stage.trackers)
+    const before = this.#before
+    const unsent = this.#destroyed.some(({ unsentBytes }) => unsentBytes > 0)
+    const forcedBy = this.#forcedBy ?? (unsent ? 'data' as const : undefined)
+    return {
+      outcome: resumed ?? (forcedBy ? 'forced' : 'clean'),
+      reason: this.plan.reason,
+      ...(forcedBy && !resumed && { forcedBy }),
+      durationMs: Math.round(performance.now() - this.#began),
+      served: now.served - before.served,
+      rejected: now.rejected - before.rejected,
+      refused: now.refused - before.refused,
+      closed: Math.max(0, now.gone - before.gone - this.#destroyed.length),
+      destroyed: this.#destroyed,
+      hooks: this.#hooks,
+      unknown: this.#unknown,
+    }
+  }
+}

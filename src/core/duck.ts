@@ -1,0 +1,272 @@
+import { Drain, type Plan } from './drain.ts'
+import { LameduckError } from './errors.ts'
+import { Emitter, type Events } from './events.ts'
+import { Health } from './health.ts'
+import { Hooks, type Hook, type HookOptions } from './hooks.ts'
+import { join } from './lifecycle.ts'
+import { Narrator } from './narrator.ts'
+import { checkDuration, type Settings } from './options.ts'
+import type { DrainReport, Stats } from './report.ts'
+import { Tracker, checkServer, type TrackerHost, type WrappableServer } from './tracker.ts'
+
+/** What a single drain may do differently from the options of `wrap`. */
+export interface DrainOptions {
+  /** Hard limit in milliseconds from this call, hooks included. */
+  deadlineMs?: number
+  /** Length of the lame duck in milliseconds. */
+  lameduckMs?: number
+  /** Goes into the report and the log. Default `drain()`. */
+  reason?: string
+}
+
+/** Options of {@link Duck.add}. */
+export interface AddOptions {
+  /** Servers of a lower order drain first, those of the same order together. The first one has 0. Default 0. */
+  order?: number
+}
+
+/** The duck of a server, for every copy of this package that is loaded. */
+const DUCK = Symbol.for('lameduck.duck')
+
+/** The duck of a server that is wrapped already. */
+export function duckOf(server: object): Duck | undefined {
+  return (server as { [DUCK]?: Duck })[DUCK]
+}
+
+/** Wrapped servers with one lifecycle: their state, what is on them, and the drain. Made by {@link wrap}. */
+export class Duck {
+  #settings: Settings
+  #events: Emitter
+  #hooks = new Hooks()
+  #trackers: Tracker[] = []
+  #host: TrackerHost
+  #leave: () => void
+  #state: Stats['state'] = 'running'
+  #controller = new AbortController()
+  #drain: Drain | undefined
+  #report: DrainReport | undefined
+
+  /** @internal Use {@link wrap}. */
+  constructor(settings: Settings) {
+    this.#settings = settings
+    this.#events = new Emitter(this)
+    const { signals, exit, drainOnCrash, health, logger } = settings
+    const fault = (where: string, error: unknown) => this.#events.emit('fault', { where, error })
+    this.#host = {
+      health: health === false ? undefined : new Health(health, () => this.#state, fault),
+      emptied: () => this.#drain?.emptied(),
+      destroyed: entry => this.#drain?.destroyed(entry),
+      fault,
+    }
+    if (logger) void new Narrator(logger, this.#events, () => this.stats(), () => this.#drain?.plan.reason ?? 'lameduck()')
+    this.#leave = signals || drainOnCrash ? join(this, { signals: signals || [], exit, drainOnCrash }) : () => {}
+  }
+
+  get state(): Stats['state'] {
+    return this.#state
+  }
+
+  /** Aborted as a drain begins: for event streams, long polls, consumers. After `resume()` there is a fresh one. */
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  /** The last drain's report, once there is one. */
+  get report(): DrainReport | undefined {
+    return this.#report
+  }
+
+  /** The servers of this lifecycle. */
+  get servers(): WrappableServer[] {
+    return this.#trackers.map(({ server }) => server)
+  }
+
+  /**
+   * Takes another server into this lifecycle: one state, one signal, one deadline, one report.
+   *
+   * @returns This duck.
+   * @throws {LameduckError} `ERR_LAMEDUCK_SERVER` for something that is no server, or belongs to another duck;
+   *   `ERR_LAMEDUCK_STATE` once a drain has begun; `ERR_LAMEDUCK_OPTION`.
+   */
+  add(server: WrappableServer, { order = 0 }: AddOptions = {}): this {
+    checkServer(server)
+    if (typeof order !== 'number' || !Number.isFinite(order)) {
+      throw new LameduckError('ERR_LAMEDUCK_OPTION', `options.order is ${String(order)}; allowed: a finite number`)
+    }
+    const owner = duckOf(server)
+    if (owner === this) return this
+    if (owner) throw new LameduckError('ERR_LAMEDUCK_SERVER', 'the server is wrapped by another duck; allowed: unwrap() it first')
+    if (this.#state !== 'running') throw this.#wrongState('add()', 'running')
+    const tracker = new Tracker(server, order, this.#settings, this.#host)
+    Object.defineProperty(server, DUCK, { value: this, configurable: true })
+    this.#trackers.push(tracker)
+    if (server.listening) void this.#warnOfUnknown(tracker)
+    return this
+  }
+
+  /** What is on the servers at this moment. Costs a walk over all connections. */
+  stats(): Stats {
+    const connections = { total: 0, handshake: 0, fresh: 0, active: 0, idle: 0, upgraded: 0, closing: 0 }
+    const counters = { accepted: 0, served: 0, rejected: 0, refused: 0 }
+    const inFlight: Stats['inFlight'] = []
+    for (const tracker of this.#trackers) {
+      for (const key of Object.keys(counters) as (keyof typeof counters)[]) counters[key] += tracker.counters[key]
+      for (const connection of tracker.connections) {
+        connections.total++
+        connections[connection.state]++
+        inFlight.push(...connection.inFlight())
+      }
+    }
+    inFlight.sort((a, b) => b.ageMs - a.ageMs)
+    return { state: this.#state, connections, inFlight, counters }
+  }
+
+  /**
+   * Stops accepting, lets in-flight requests finish, and closes every connection at the moment that loses nothing.
+   * Does not wait for upgraded sockets beyond `upgradedMs`. Idempotent: later calls return the first one's promise.
+   *
+   * @returns A report; `outcome: 'forced'` with what was destroyed if the deadline passed. Never rejects.
+   * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`, as a rejection.
+   * @see RFC 9112 §9.6 (tear-down), RFC 9110 §15.6.4 (503)
+   */
+  drain(options: DrainOptions = {}): Promise<DrainReport> {
+    if (this.#drain) return this.#drain.report
+    try {
+      return this.#begin(this.#plan(options))
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * Out of rotation: readiness fails and responses say `Connection: close`, while everything is served on; until `resume()`
+   * or `drain()`. Does nothing unless running.
+   */
+  lameduck(): void {
+    if (this.#state !== 'running') return
+    for (const tracker of this.#trackers) {
+      tracker.lameduck()
+      if (tracker.listener.returns) tracker.listener.giveUp()
+    }
+    this.#enter('lameduck')
+  }
+
+  /**
+   * Back into rotation, from lame duck only. A drain under way ends with `outcome: 'resumed'`.
+   *
+   * @throws {LameduckError} `ERR_LAMEDUCK_STATE` in any other state, and in a cluster worker that gave up its listening
+   *   handle but was wrapped after `listen()`, so that there is no way back.
+   */
+  resume(): void {
+    if (this.#state !== 'lameduck') throw this.#wrongState('resume()', 'lameduck')
+    if (!this.#trackers.every(({ listener }) => listener.mayComeBack)) {
+      throw new LameduckError('ERR_LAMEDUCK_STATE', 'this worker has given up its listening handle; allowed: wrap() before listen()')
+    }
+    for (const tracker of this.#trackers) tracker.resume()
+    if (this.#controller.signal.aborted) this.#controller = new AbortController()
+    const drain = this.#drain
+    this.#drain = undefined
+    this.#enter('running')
+    drain?.resume()
+  }
+
+  /** Destroys every connection at once and skips the hooks that have not begun. @returns The report, `outcome: 'forced'`. */
+  abort(reason = 'abort()'): Promise<DrainReport> {
+    if (!this.#drain) return this.#begin(this.#plan({ reason, lameduckMs: 0 }), 'abort')
+    this.#drain.abort('abort')
+    return this.#drain.report
+  }
+
+  /**
+   * Registers work of the application that belongs to a drain, such as closing a database. Hooks run one after the other in
+   * the order of their registration; one that throws or hangs is reported and does not stop the rest.
+   *
+   * @returns What removes it.
+   * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`
+   */
+  onDrain(name: string, hook: Hook, options?: HookOptions): () => void {
+    return this.#hooks.add(name, hook, options)
+  }
+
+  /** Adds a listener of an event; see {@link Events}. */
+  on<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
+    this.#events.on(event, listener)
+    return this
+  }
+
+  /** Adds a listener that hears an event once. */
+  once<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
+    this.#events.once(event, listener)
+    return this
+  }
+
+  /** Removes a listener. */
+  off<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
+    this.#events.off(event, listener)
+    return this
+  }
+
+  /**
+   * Removes everything that `wrap` added to the servers, their sockets and the process.
+   *
+   * @throws {LameduckError} `ERR_LAMEDUCK_STATE` while out of rotation: `resume()` or wait for the drain first.
+   */
+  unwrap(): void {
+    if (this.#state === 'lameduck' || this.#state === 'draining') throw this.#wrongState('unwrap()', 'running, drained or aborted')
+    this.#leave()
+    for (const tracker of this.#trackers) {
+      tracker.unwrap()
+      delete (tracker.server as { [DUCK]?: Duck })[DUCK]
+    }
+    this.#trackers = []
+  }
+
+  /** `await using duck = wrap(server)`: drains without a lame duck, then unwraps. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.drain({ lameduckMs: 0 })
+    this.unwrap()
+  }
+
+  #plan({ reason = 'drain()', deadlineMs = this.#settings.deadlineMs, lameduckMs }: DrainOptions): Plan {
+    checkDuration('options.deadlineMs', deadlineMs)
+    if (lameduckMs !== undefined) checkDuration('options.lameduckMs', lameduckMs, deadlineMs)
+    return { reason, deadlineMs, lameduckMs: lameduckMs ?? Math.min(this.#settings.lameduckMs, deadlineMs / 2) }
+  }
+
+  #begin(plan: Plan, abort?: 'abort'): Promise<DrainReport> {
+    const drain = new Drain(plan, {
+      trackers: this.#trackers,
+      hooks: this.#hooks,
+      enter: state => this.#enter(state),
+      progress: progress => this.#events.emit('progress', progress),
+      hook: report => this.#events.emit('hook', report),
+      stats: () => this.stats(),
+    })
+    this.#drain = drain
+    if (abort) drain.abort(abort)
+    this.#controller.abort()
+    drain.start()
+    void drain.report.then(report => {
+      this.#report = report
+      this.#events.emit('report', report)
+    })
+    return drain.report
+  }
+
+  #enter(state: Stats['state']): void {
+    const previous = this.#state
+    if (state === previous) return
+    this.#state = state
+    this.#events.emit('state', state, previous)
+  }
+
+  /** Sockets from before `wrap()` cannot be listed: each shows itself with its next request. */
+  async #warnOfUnknown(tracker: Tracker): Promise<void> {
+    const unknown = await tracker.unknown()
+    if (unknown > 0) this.#events.emit('unknown', unknown)
+  }
+
+  #wrongState(what: string, allowed: string): LameduckError {
+    return new LameduckError('ERR_LAMEDUCK_STATE', `${what} while ${this.#state}; allowed: ${allowed}`)
+  }
+}

@@ -1,0 +1,35 @@
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import type { Connection } from './connection.ts'
+
+type Headers = OutgoingHttpHeaders | readonly unknown[]
+
+/** Of the connection's own headers, which only the connection may decide (RFC 9110 §7.6.1). */
+const hopByHop = (name: unknown) => /^(connection|keep-alive)$/i.test(String(name))
+
+/** `writeHead` takes an object, a flat list (name, value, name, value …) or a list of pairs. */
+function withoutConnection(headers: Headers): Headers {
+  if (!Array.isArray(headers)) return Object.fromEntries(Object.entries(headers).filter(([name]) => !hopByHop(name))) as Headers
+  if (Array.isArray(headers[0])) return headers.filter((pair: unknown[]) => !hopByHop(pair[0]))
+  return headers.filter((_, i) => !hopByHop(headers[i - (i % 2)]))
+}
+
+/**
+ * Makes a response say `Connection: close`, whatever the application sets, unless another request is queued behind it when
+ * its head goes out: a client discards what it pipelined behind a `close`, and those have been executed (RFC 9112 §9.6).
+ * Hence the decision at the last moment, in `writeHead`, which Node calls for implicit heads too.
+ *
+ * @param leaving Whether the connection is still to end: false after `resume()`.
+ */
+export function sayClose(res: ServerResponse, connection: Connection, leaving: () => boolean): void {
+  const writeHead = res.writeHead as (...args: unknown[]) => ServerResponse
+  res.writeHead = function (this: ServerResponse, ...args: unknown[]): ServerResponse {
+    if (this.headersSent || connection.last !== this || !leaving()) return writeHead.apply(this, args)
+    const at = typeof args[1] === 'string' ? 2 : 1
+    if (typeof args[at] === 'object' && args[at] !== null) args[at] = withoutConnection(args[at] as Headers)
+    this.removeHeader('Keep-Alive')
+    this.setHeader('Connection', 'close')
+    writeHead.apply(this, args)
+    connection.saidClose = true
+    return this
+  } as ServerResponse['writeHead']
+}

@@ -1,0 +1,82 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setAside } from './connection.ts'
+import type { Check, HealthOptions } from './options.ts'
+import type { Stats } from './report.ts'
+
+type Verdict = 'ok' | 'failed' | 'timeout'
+
+/** Whether a URL is this path, with or without a query. Cheap: it is asked of every request. */
+function isPath(url: string, path: string | false): boolean {
+  if (path === false || !url.startsWith(path)) return false
+  return url.length === path.length || url.charCodeAt(path.length) === 63 /* ? */
+}
+
+/** Answers the liveness and readiness endpoints, before the application sees them. */
+export class Health {
+  #options: Required<HealthOptions>
+  #state: () => Stats['state']
+  #fault: (where: string, error: unknown) => void
+  /** The run of checks under way: a burst of probes must not become a burst of queries. */
+  #running: Promise<Record<string, Verdict>> | undefined
+
+  constructor(options: Required<HealthOptions>, state: () => Stats['state'], fault: (where: string, error: unknown) => void) {
+    this.#options = options
+    this.#state = state
+    this.#fault = fault
+  }
+
+  /** @returns Whether the request was for a health endpoint, and so is answered. */
+  answer(req: IncomingMessage, res: ServerResponse): boolean {
+    const { url = '', method } = req
+    const live = isPath(url, this.#options.live)
+    if (!live && !isPath(url, this.#options.ready)) return false
+    if (method !== 'GET' && method !== 'HEAD') return false
+    setAside(res)
+    req.resume()
+    if (live) send(res, true, { state: this.#state() })
+    else void this.#ready(res)
+    return true
+  }
+
+  async #ready(res: ServerResponse): Promise<void> {
+    // Out of rotation is out of rotation, whatever the checks say.
+    const checks = this.#state() === 'running' ? await (this.#running ??= this.#runChecks()) : {}
+    const state = this.#state()
+    send(res, state === 'running' && Object.values(checks).every(verdict => verdict === 'ok'), { state, checks })
+  }
+
+  async #runChecks(): Promise<Record<string, Verdict>> {
+    try {
+      const entries = Object.entries(this.#options.checks)
+      return Object.fromEntries(await Promise.all(entries.map(async ([name, check]) => [name, await this.#run(name, check)])))
+    } finally {
+      this.#running = undefined
+    }
+  }
+
+  async #run(name: string, check: Check): Promise<Verdict> {
+    const controller = new AbortController()
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<Verdict>(resolve => {
+      timer = setTimeout(() => resolve('timeout'), this.#options.timeoutMs)
+    })
+    const run = async () => ((await check(controller.signal)) === false ? 'failed' : 'ok')
+    const verdict = await Promise.race([late, run().catch((error: unknown) => {
+      this.#fault(`health check ${name}`, error)
+      return 'failed' as const
+    })])
+    clearTimeout(timer)
+    if (verdict === 'timeout') controller.abort()
+    return verdict
+  }
+}
+
+function send(res: ServerResponse, ok: boolean, details: object): void {
+  const body = JSON.stringify({ status: ok ? 'ok' : 'unavailable', ...details })
+  res.writeHead(ok ? 200 : 503, {
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(body),
+    'Cache-Control': 'no-store',
+  })
+  res.end(body)
+}

@@ -1,0 +1,85 @@
+import { checkDuration } from './options.ts'
+import { LameduckError } from './errors.ts'
+import type { HookReport } from './report.ts'
+
+/** How long a hook may take when it does not say: 5 s. */
+const TIMEOUT_MS = 5_000
+
+/** Options of `onDrain`. */
+export interface HookOptions {
+  /**
+   * begin: as the drain begins, beside the lame duck, which lasts until these are done (leave a service registry);
+   * end: when the last connection has ended (close a database). Default end.
+   */
+  at?: 'begin' | 'end'
+  /** How long it may take, in milliseconds. Default 5 000; never beyond the drain's deadline. */
+  timeoutMs?: number
+}
+
+/** Work of the application that belongs to a drain. The signal is aborted when its time is over. */
+export type Hook = (signal: AbortSignal) => unknown
+
+interface Entry {
+  name: string
+  run: Hook
+  at: 'begin' | 'end'
+  timeoutMs: number
+}
+
+/** The application's hooks: run one after the other, in the order in which they were registered. */
+export class Hooks {
+  #entries = new Set<Entry>()
+
+  /** @throws {LameduckError} `ERR_LAMEDUCK_OPTION` */
+  add(name: string, run: Hook, { at = 'end', timeoutMs = TIMEOUT_MS }: HookOptions = {}): () => void {
+    const bad = (what: string) => new LameduckError('ERR_LAMEDUCK_OPTION', what)
+    if (typeof name !== 'string' || name === '') throw bad(`name of a hook is ${String(name)}; allowed: a string`)
+    if (typeof run !== 'function') throw bad(`hook ${name} is ${typeof run}; allowed: a function`)
+    if (at !== 'begin' && at !== 'end') throw bad(`options.at is ${String(at)}; allowed: "begin" or "end"`)
+    checkDuration('options.timeoutMs', timeoutMs)
+    const entry = { name, run, at, timeoutMs }
+    this.#entries.add(entry)
+    return () => void this.#entries.delete(entry)
+  }
+
+  has(at: 'begin' | 'end'): boolean {
+    return [...this.#entries].some(entry => entry.at === at)
+  }
+
+  /** How long the hooks of this moment may take together. */
+  longestMs(at: 'begin' | 'end'): number {
+    return [...this.#entries].reduce((sum, entry) => sum + (entry.at === at ? entry.timeoutMs : 0), 0)
+  }
+
+  /**
+   * Runs the hooks of one moment, those that are added meanwhile included. One that throws or hangs does not stop the rest.
+   *
+   * @param leftMs How long the drain itself still has: nothing runs beyond that.
+   */
+  async run(at: 'begin' | 'end', leftMs: () => number, done: (report: HookReport) => void): Promise<void> {
+    // A Set is iterated live: late registrations are run, removed ones are not.
+    for (const entry of this.#entries) {
+      if (entry.at !== at) continue
+      const limitMs = Math.min(entry.timeoutMs, leftMs())
+      if (limitMs <= 0) done({ name: entry.name, at, outcome: 'skipped', durationMs: 0 })
+      else done(await runHook(entry, limitMs))
+    }
+  }
+}
+
+async function runHook({ name, run, at }: Entry, limitMs: number): Promise<HookReport> {
+  const began = performance.now()
+  const controller = new AbortController()
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<{ outcome: 'timeout' }>(resolve => {
+    timer = setTimeout(() => resolve({ outcome: 'timeout' }), limitMs)
+  })
+  const work = (async () => {
+    await run(controller.signal)
+    return { outcome: 'ok' as const }
+  })().catch((error: unknown) => ({ outcome: 'failed' as const, error }))
+  const result = await Promise.race([late, work])
+  clearTimeout(timer)
+  if (result.outcome === 'timeout') controller.abort()
+  return { name, at, durationMs: Math.round(performance.now() - began), ...result }
+}

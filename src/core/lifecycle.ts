@@ -1,0 +1,118 @@
+import { constants } from 'node:os'
+import type { DrainReport } from './report.ts'
+
+/** What a lifecycle needs of a duck. */
+export interface Member {
+  drain(options: { reason: string; lameduckMs?: number }): Promise<DrainReport>
+  abort(reason: string): Promise<DrainReport>
+}
+
+/** What a member wants of the process. */
+export interface Policy {
+  signals: readonly NodeJS.Signals[]
+  exit: boolean
+  drainOnCrash: boolean
+}
+
+/** PM2 and Windows have no SIGTERM to send: they send this message over IPC. */
+const SHUTDOWN = 'shutdown'
+
+const failed = ({ outcome, hooks }: DrainReport) => outcome === 'forced' || hooks.some(hook => hook.outcome !== 'ok')
+
+/**
+ * The process's side of a drain: signals come in, an exit code goes out. One for all ducks of a process, so that the first
+ * one that is done does not exit under the others.
+ */
+class Lifecycle {
+  #members = new Map<Member, Policy>()
+  #signals = new Map<NodeJS.Signals, () => void>()
+  /** Why the process is going down, once it is. */
+  #reason: string | undefined
+  #crashed = false
+
+  join(member: Member, policy: Policy): () => void {
+    this.#members.set(member, policy)
+    this.#listen()
+    return () => {
+      this.#members.delete(member)
+      this.#listen()
+    }
+  }
+
+  /** Listens for just what the members of this moment want. */
+  #listen(): void {
+    const policies = [...this.#members.values()]
+    const wanted = new Set(policies.flatMap(({ signals }) => signals))
+    for (const [signal, listener] of this.#signals) {
+      if (wanted.has(signal)) continue
+      process.off(signal, listener)
+      this.#signals.delete(signal)
+    }
+    for (const signal of wanted) {
+      if (this.#signals.has(signal)) continue
+      const listener = () => this.#signalled(signal)
+      process.on(signal, listener)
+      this.#signals.set(signal, listener)
+    }
+    process.off('message', this.#onMessage)
+    const managed = process.platform === 'win32' || process.env.pm_id !== undefined
+    if (wanted.size > 0 && managed && process.send) process.on('message', this.#onMessage)
+    for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+      process.off(event, this.#onCrash)
+      if (policies.some(({ drainOnCrash }) => drainOnCrash)) process.on(event, this.#onCrash)
+    }
+    if (this.#members.size === 0) this.#reason = undefined
+  }
+
+  #onMessage = (message: unknown): void => {
+    if (message === SHUTDOWN) this.#signalled('SIGTERM', SHUTDOWN)
+  }
+
+  #onCrash = (error: unknown): void => {
+    console.error(error)
+    if (this.#crashed) return
+    this.#crashed = true
+    void this.#goDown('uncaught exception', [...this.#members.keys()])
+  }
+
+  #signalled(signal: NodeJS.Signals, reason: string = signal): void {
+    const members = [...this.#members].filter(([, { signals }]) => signals.includes(signal))
+    if (this.#reason !== undefined) {
+      this.#forceDown(signal, `${reason} after ${this.#reason}`)
+      return
+    }
+    void this.#goDown(reason, members.map(([member]) => member), signal === 'SIGINT')
+  }
+
+  async #goDown(reason: string, members: Member[], atOnce = false): Promise<void> {
+    if (this.#reason !== undefined) return
+    this.#reason = reason
+    const plan = atOnce ? { reason, lameduckMs: 0 } : { reason }
+    const reports = await Promise.all(members.map(member => member.drain(plan)))
+    // Out of rotation was not for good: the process stays, and its next signal is a first one.
+    if (reports.every(({ outcome }) => outcome === 'resumed') && !this.#crashed) {
+      this.#reason = undefined
+      return
+    }
+    const exit = members.some(member => this.#members.get(member)?.exit)
+    for (const member of members) this.#members.delete(member)
+    this.#listen()
+    if (exit) process.exit(this.#crashed || reports.some(failed) ? 1 : 0)
+  }
+
+  /** A second signal: whoever sends it does not want to wait. The exit code is the shell's, 128 + the signal's number. */
+  #forceDown(signal: NodeJS.Signals, reason: string): void {
+    const exit = [...this.#members.values()].some(policy => policy.exit)
+    for (const member of this.#members.keys()) void member.abort(reason)
+    if (exit) process.exit(128 + constants.signals[signal])
+  }
+}
+
+/** One for each process, also when the package is loaded twice (as ESM and as CJS). */
+const KEY = Symbol.for('lameduck.lifecycle.1')
+
+/** Lets the process's signals (and crashes, if wished) drain this member. @returns What takes it out again. */
+export function join(member: Member, policy: Policy): () => void {
+  const shared = globalThis as { [KEY]?: Lifecycle }
+  return (shared[KEY] ??= new Lifecycle()).join(member, policy)
+}

@@ -1,0 +1,107 @@
+import cluster from 'node:cluster'
+import net from 'node:net'
+import { turn } from './turn.ts'
+
+/** At most this long, and this many accepts, when connections arrive without end. Node's backlog is 511. */
+const LONGEST_MS = 1_000
+const MOST_TURNS = 4_096
+
+/**
+ * Accepts what waits in the accept queue: handshakes that the kernel completed get a RST when the listener closes. Node
+ * accepts one connection per loop iteration, so this goes on until two iterations brought nothing new.
+ */
+async function emptyAcceptQueue(accepted: () => number): Promise<void> {
+  const until = performance.now() + LONGEST_MS
+  for (let calm = 0, turns = 0; calm < 2 && turns < MOST_TURNS && performance.now() < until; turns++) {
+    const before = accepted()
+    await turn()
+    calm = accepted() === before ? calm + 1 : 0
+  }
+}
+
+/** The listening side of one server: stops listening without touching a connection, and closes the rest of it at the end. */
+export class Listener {
+  #server: net.Server
+  /** The http-level close is still owed. */
+  #owed = false
+  #ended = false
+  /** The arguments of `listen()`: a cluster worker that gave its handle up needs them to come back. */
+  #listenArgs: unknown[] | undefined
+  #restoreListen = () => {}
+
+  constructor(server: net.Server) {
+    this.#server = server
+    if (cluster.isWorker && !server.listening) this.#rememberListen()
+  }
+
+  /** Our close of the listener alone makes Node emit `close` when the last connection ends; ours comes after that. */
+  get holdsClose(): boolean {
+    return this.#owed
+  }
+
+  /** In a cluster worker the primary holds the listener, and hands what was meant for this worker to the next one. */
+  get shared(): boolean {
+    return cluster.isWorker && this.#server.listening
+  }
+
+  /** It can be given up for a while: others go on accepting, and `listen()` was seen, so that there is a way back. */
+  get returns(): boolean {
+    return this.shared && this.#listenArgs !== undefined
+  }
+
+  /** False when it was given up for good. */
+  get mayComeBack(): boolean {
+    return !this.#owed || this.#listenArgs !== undefined
+  }
+
+  /** Closes the listener alone. `http.Server#close` would destroy idle sockets, and stop enforcing header and request timeouts. */
+  giveUp(): void {
+    if (!this.#server.listening) return
+    this.#owed = true
+    net.Server.prototype.close.call(this.#server)
+  }
+
+  /** Listens again, if it was given up. */
+  comeBack(): void {
+    if (!this.#owed) return
+    this.#owed = false
+    this.#server.listen(...(this.#listenArgs as [number]))
+  }
+
+  /** Accepts what waits, then closes the listener alone. */
+  async close(accepted: () => number): Promise<void> {
+    if (this.#server.listening) await emptyAcceptQueue(accepted)
+    this.giveUp()
+  }
+
+  /**
+   * The http-level close, once no tracked connection is left: clears Node's interval, closes what is idle of connections
+   * that nobody saw, and waits for the rest of those. `close` is emitted here, once.
+   */
+  async end(): Promise<void> {
+    if (!this.#owed || this.#ended) return
+    this.#ended = true
+    this.#owed = false
+    await new Promise<void>(resolve => {
+      this.#server.once('close', resolve)
+      this.#server.close()
+    })
+  }
+
+  unwrap(): void {
+    this.#restoreListen()
+  }
+
+  #rememberListen(): void {
+    const server = this.#server
+    const listen = server.listen
+    server.listen = ((...args: unknown[]) => {
+      this.#listenArgs = args.filter(arg => typeof arg !== 'function')
+      return listen.apply(server, args as [number])
+    }) as typeof listen
+    const own = server.listen
+    this.#restoreListen = () => {
+      if (server.listen === own) delete (server as Partial<net.Server>).listen
+    }
+  }
+}

@@ -1,0 +1,81 @@
+import type { Emitter, Fault, Progress } from './events.ts'
+import type { Logger } from './options.ts'
+import type { DrainReport, HookReport, Stats } from './report.ts'
+
+/** How many of the requests that hold a drain are named in one line. */
+const NAMED = 3
+
+const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`
+
+function count(n: number, noun: string): string {
+  return `${n} ${noun}${n === 1 ? '' : 's'}`
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** Who is holding the drain: the oldest requests by name, all else by number. */
+export function describe({ connections, inFlight }: Stats): string {
+  const named = inFlight.slice(0, NAMED).map(({ method, path, ageMs }) => `${method} ${path} ${seconds(ageMs)}`)
+  if (inFlight.length > NAMED) named.push(`${inFlight.length - NAMED} more in flight`)
+  for (const state of ['idle', 'fresh', 'handshake', 'upgraded', 'closing'] as const) {
+    if (connections[state] > 0) named.push(`${connections[state]} ${state}`)
+  }
+  return named.join(', ') || 'no connection'
+}
+
+/** Tells a logger about a drain: a line for each phase, and one a second of what is still holding it. */
+export class Narrator {
+  #logger: Logger
+
+  constructor(logger: Logger, events: Emitter, stats: () => Stats, reason: () => string) {
+    this.#logger = logger
+    events.on('state', (state, previous) => {
+      if (state === 'running') this.#say('info', `back in rotation from ${previous}`)
+      if (state === 'lameduck') this.#say('info', `${reason()}: out of rotation, serving on: ${describe(stats())}`)
+      if (state === 'draining') this.#say('info', `draining: closing the listener and what is idle: ${describe(stats())}`)
+    })
+    events.on('progress', progress => this.#progress(progress))
+    events.on('hook', report => this.#hook(report))
+    events.on('fault', fault => this.#fault(fault))
+    events.on('unknown', n => {
+      this.#say('warn', `${count(n, 'connection')} opened before wrap(): seen from their next request on`)
+    })
+    events.on('report', report => this.#report(report))
+  }
+
+  /** A logger that throws is nobody's reason to stop. */
+  #say(level: 'info' | 'warn', message: string): void {
+    try {
+      this.#logger[level](`lameduck: ${message}`)
+    } catch (error) {
+      process.emitWarning(`lameduck: the logger failed: ${reasonOf(error)}`)
+    }
+  }
+
+  #progress({ elapsedMs, stats }: Progress): void {
+    this.#say('info', `${stats.state} for ${seconds(elapsedMs)}, held by ${describe(stats)}`)
+  }
+
+  #hook({ name, outcome, durationMs, error }: HookReport): void {
+    if (outcome === 'ok') this.#say('info', `hook ${name} done in ${seconds(durationMs)}`)
+    else this.#say('warn', `hook ${name} ${outcome}${error === undefined ? '' : `: ${reasonOf(error)}`}`)
+  }
+
+  #fault({ where, error }: Fault): void {
+    this.#say('warn', `${where} failed: ${reasonOf(error)}`)
+  }
+
+  #report({ outcome, durationMs, served, rejected, destroyed, forcedBy }: DrainReport): void {
+    if (outcome === 'resumed') return
+    const cut = outcome === 'forced' ? ` (forced by ${forcedBy})` : ''
+    const numbers = `served ${served}, rejected ${rejected}, destroyed ${destroyed.length}`
+    this.#say(cut ? 'warn' : 'info', `drained${cut} in ${seconds(durationMs)}: ${numbers}`)
+    for (const { why, method, path, ageMs, remote, unsentBytes } of destroyed.slice(0, 10)) {
+      const what = method === undefined ? 'connection' : `${method} ${path}`
+      this.#say('warn', `destroyed by ${why}: ${what} of ${remote ?? 'a unix socket'}, ${seconds(ageMs)}, ${count(unsentBytes, 'byte')} unsent`)
+    }
+    if (destroyed.length > 10) this.#say('warn', `and ${destroyed.length - 10} more destroyed`)
+  }
+}

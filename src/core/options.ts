@@ -1,0 +1,177 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { inspect } from 'node:util'
+import { LameduckError } from './errors.ts'
+
+/** Decides about one request that arrives while the server is draining: true serves it, false answers 503. */
+export type Admit = 'serve' | 'reject' | ((req: IncomingMessage) => boolean)
+
+/** A readiness check. It fails when it throws, rejects, returns `false` or takes longer than `health.timeoutMs`. */
+export type Check = (signal: AbortSignal) => unknown
+
+/** What lameduck needs of a logger; `console`, pino and winston have it. */
+export interface Logger {
+  info(message: string): void
+  warn(message: string): void
+}
+
+/** Where and how the health endpoints answer. */
+export interface HealthOptions {
+  /** Readiness checks by name, run on every probe (probes that overlap share one run). Default none. */
+  checks?: Record<string, Check>
+  /** Path of the liveness endpoint, or false for none. Default `/livez`. */
+  live?: string | false
+  /** Path of the readiness endpoint, or false for none. Default `/readyz`. */
+  ready?: string | false
+  /** How long one check may take, in milliseconds. Default 1 000. */
+  timeoutMs?: number
+}
+
+/** Options of {@link wrap}. All durations are milliseconds on a monotonic clock. */
+export interface Options {
+  /** What becomes of requests that still arrive while draining: served, answered 503, or as a predicate says. Default `'serve'`. */
+  admit?: Admit
+  /** Hard limit of the whole drain from `drain()`, hooks included. Default 25 000: under Kubernetes' 30 s, so that the report still gets out. */
+  deadlineMs?: number
+  /** Whether `uncaughtException` and `unhandledRejection` start a drain and then exit with 1. Default false. */
+  drainOnCrash?: boolean
+  /** Whether a drain that a signal started ends the process: 0 after a clean one, 1 after a forced one or a failed hook. Default true. */
+  exit?: boolean
+  /** How long a request head (or TLS handshake) that was half received when the draining began may still take. Default 1 000. */
+  headMs?: number
+  /** The health endpoints, or false for none. */
+  health?: HealthOptions | false
+  /**
+   * How long to serve on, unready and answering `Connection: close`, before the listener closes. Ends early when no
+   * connection is left; skipped on SIGINT. Default 2 000 (at most half of `deadlineMs`).
+   */
+  lameduckMs?: number
+  /** After our FIN: how long to read on and discard until the peer's (RFC 9112 §9.6). Default 500. */
+  lingerMs?: number
+  /** Gets one readable line per phase and, while a drain goes on, one a second. Default none. */
+  logger?: Logger
+  /** While draining, an idle connection is closed as soon as nothing has happened on it for this long. Default 100. */
+  quietMs?: number
+  /** Answers a rejected request. Default: 503 with `Retry-After` and a small JSON body. `Connection: close` is added in any case. */
+  reject?: (req: IncomingMessage, res: ServerResponse) => void
+  /** What `Retry-After` of a 503 says, rounded up to seconds. Default 1 000. */
+  retryAfterMs?: number
+  /** The signals that start a drain; a second one aborts it and exits at once. False leaves the process alone. Default SIGTERM and SIGINT. */
+  signals?: readonly NodeJS.Signals[] | false
+  /** How long upgraded sockets (WebSocket, CONNECT) may stay once draining. Default 5 000. */
+  upgradedMs?: number
+}
+
+/** Options with every default filled in. */
+export type Settings = Required<Omit<Options, 'health' | 'logger' | 'reject'>> & {
+  health: Required<HealthOptions> | false
+  logger: Logger | undefined
+  reject: ((req: IncomingMessage, res: ServerResponse) => void) | undefined
+}
+
+/** Every default there is, in one place. */
+export const DEFAULTS = {
+  admit: 'serve',
+  deadlineMs: 25_000,
+  drainOnCrash: false,
+  exit: true,
+  headMs: 1_000,
+  health: { checks: {}, live: '/livez', ready: '/readyz', timeoutMs: 1_000 },
+  lameduckMs: 2_000,
+  lingerMs: 500,
+  logger: undefined,
+  quietMs: 100,
+  reject: undefined,
+  retryAfterMs: 1_000,
+  signals: ['SIGTERM', 'SIGINT'],
+  upgradedMs: 5_000,
+} as const satisfies Settings
+
+/** The longest delay that Node's timers take: 2^31 - 1 ms, about 24.8 days. Anything above fires at once. */
+const LONGEST_MS = 2 ** 31 - 1
+
+function refuse(name: string, value: unknown, allowed: string): never {
+  throw new LameduckError('ERR_LAMEDUCK_OPTION', `${name} is ${inspect(value, { depth: 0 })}; allowed: ${allowed}`)
+}
+
+function check(name: string, value: unknown, ok: boolean, allowed: string): void {
+  if (!ok) refuse(name, value, allowed)
+}
+
+/** Checks that a value is a duration in milliseconds. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` */
+export function checkDuration(name: string, value: unknown, most = LONGEST_MS): void {
+  const ok = typeof value === 'number' && value >= 0 && value <= most
+  check(name, value, ok, `milliseconds from 0 to ${most}`)
+}
+
+function checkFlag(name: string, value: unknown): void {
+  check(name, value, typeof value === 'boolean', 'true or false')
+}
+
+function checkKeys(name: string, value: unknown, known: object): void {
+  check(name, value, typeof value === 'object' && value !== null && !Array.isArray(value), 'an object')
+  for (const key of Object.keys(value as object)) {
+    if (!Object.hasOwn(known, key)) {
+      refuse(`${name}.${key}`, (value as Record<string, unknown>)[key], `one of ${Object.keys(known).join(', ')}`)
+    }
+  }
+}
+
+/** Without the keys whose value is undefined: `{ quietMs: undefined }` means the default. */
+function given<T extends object>(options: T): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
+}
+
+function checkHealth(health: HealthOptions): Required<HealthOptions> {
+  checkKeys('options.health', health, DEFAULTS.health)
+  const all = { ...DEFAULTS.health, ...given(health) }
+  for (const name of ['live', 'ready'] as const) {
+    const path = all[name]
+    const ok = path === false || (typeof path === 'string' && /^\/[^?#\s]*$/.test(path))
+    check(`options.health.${name}`, path, ok, 'a path that begins with "/" and has no query, or false')
+  }
+  if (all.live !== false) check('options.health.live', all.live, all.live !== all.ready, 'another path than health.ready')
+  checkDuration('options.health.timeoutMs', all.timeoutMs)
+  check('options.health.checks', all.checks, typeof all.checks === 'object' && all.checks !== null, 'an object of functions')
+  for (const [name, run] of Object.entries(all.checks)) {
+    check(`options.health.checks.${name}`, run, typeof run === 'function', 'a function')
+  }
+  return all
+}
+
+function checkSignals(signals: unknown): void {
+  const allowed = 'an array of signal names such as "SIGTERM", or false'
+  check('options.signals', signals, signals === false || Array.isArray(signals), allowed)
+  // SIGKILL and SIGSTOP cannot be caught: process.on() throws for them, much later.
+  const catchable = (name: unknown) => typeof name === 'string' && /^SIG(?!KILL$|STOP$)[A-Z0-9]+$/.test(name)
+  if (signals) for (const name of signals as unknown[]) check('options.signals', name, catchable(name), allowed)
+}
+
+function checkLogger(logger: Logger | undefined): void {
+  const ok = logger === undefined || (typeof logger?.info === 'function' && typeof logger?.warn === 'function')
+  check('options.logger', logger, ok, 'an object with info() and warn(), such as console')
+}
+
+/**
+ * Checks the options of `wrap` and fills in the defaults.
+ *
+ * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`, naming the option, its value and what is allowed.
+ */
+export function settle(options: Options = {}): Settings {
+  checkKeys('options', options, DEFAULTS)
+  const own = given(options)
+  const all: Settings = { ...DEFAULTS, ...own, health: own.health === false ? false : checkHealth(own.health ?? {}) }
+  check('options.admit', all.admit, ['serve', 'reject'].includes(all.admit as string) || typeof all.admit === 'function',
+    '"serve", "reject" or a function')
+  checkFlag('options.drainOnCrash', all.drainOnCrash)
+  checkFlag('options.exit', all.exit)
+  checkLogger(all.logger)
+  check('options.reject', all.reject, all.reject === undefined || typeof all.reject === 'function', 'a function')
+  checkSignals(all.signals)
+  checkDuration('options.deadlineMs', all.deadlineMs)
+  for (const name of ['headMs', 'lingerMs', 'retryAfterMs', 'upgradedMs'] as const) checkDuration(`options.${name}`, all[name])
+  checkDuration('options.quietMs', all.quietMs, own.quietMs === undefined ? LONGEST_MS : all.deadlineMs)
+  checkDuration('options.lameduckMs', all.lameduckMs, own.lameduckMs === undefined ? LONGEST_MS : all.deadlineMs)
+  // A short deadline alone must not make the defaults that it undercuts an error.
+  all.lameduckMs = own.lameduckMs ?? Math.min(all.lameduckMs, all.deadlineMs / 2)
+  return all
+}

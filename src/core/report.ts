@@ -1,0 +1,79 @@
+import type { ConnectionState } from './connection.ts'
+
+/** A request in flight: its head was received and its response has not closed. */
+export interface InFlight {
+  method: string
+  /** The request's path; the query is left out, it may hold secrets. */
+  path: string
+  /** Milliseconds since the connection became active. */
+  ageMs: number
+}
+
+/** A connection that lameduck ended the hard way, and why. */
+export interface Destroyed {
+  /**
+   * deadline, abort: all that was left; linger: the peer did not answer our FIN in time; head, handshake: half of it never
+   * became whole; upgraded: the socket's time was over.
+   */
+  why: 'deadline' | 'abort' | 'linger' | 'head' | 'handshake' | 'upgraded'
+  state: ConnectionState
+  /** Milliseconds since the connection came into that state. */
+  ageMs: number
+  /** Of the oldest request in flight, if any. */
+  method?: string
+  path?: string
+  /** `address:port` of the peer; not for unix sockets. */
+  remote?: string
+  /** Bytes that the application had written and the kernel had not taken. */
+  unsentBytes: number
+}
+
+/** How one hook ended. */
+export interface HookReport {
+  name: string
+  at: 'begin' | 'end'
+  outcome: 'ok' | 'failed' | 'timeout' | 'skipped'
+  durationMs: number
+  /** What it threw. */
+  error?: unknown
+}
+
+/** What a drain did. */
+export interface DrainReport {
+  /** clean: all that was in flight was answered; forced: something was cut; resumed: back in rotation before it began in earnest. */
+  outcome: 'clean' | 'forced' | 'resumed'
+  /** What started it: a signal's name, `drain()`, … */
+  reason: string
+  /** Only when forced: the deadline, `abort()` or a second signal, or unflushed data on a connection that reached its own limit. */
+  forcedBy?: 'deadline' | 'abort' | 'data'
+  durationMs: number
+  /** Responses of the application that were finished in the drain. */
+  served: number
+  /** Requests that were answered 503. */
+  rejected: number
+  /** Requests that came after our FIN, or after a response with `Connection: close`: not executed, so safe to retry. */
+  refused: number
+  /** Connections that ended in the drain and were not destroyed by us. */
+  closed: number
+  destroyed: Destroyed[]
+  hooks: HookReport[]
+  /** Connections that were opened before `wrap()` and never carried a request since: closed by Node's own rules. */
+  unknown: number
+}
+
+/** Numbers since `wrap()`. */
+export interface Counters {
+  accepted: number
+  served: number
+  rejected: number
+  refused: number
+}
+
+/** A moment of a wrapped server. */
+export interface Stats {
+  state: 'running' | 'lameduck' | 'draining' | 'drained' | 'aborted'
+  connections: Record<ConnectionState | 'total', number>
+  /** Oldest first. */
+  inFlight: InFlight[]
+  counters: Counters
+}

@@ -1,0 +1,97 @@
+import type { Connection } from './connection.ts'
+import { turn } from './turn.ts'
+
+/** How many connections are closed between two polls for what has arrived on the others. */
+const BATCH = 16
+
+/** A turn that took longer may have left bytes in the kernel: poll once more before closing anything. */
+const SLOW_MS = 10
+
+/** The limits of a connection that waits for a request, in milliseconds. */
+export interface Limits {
+  quietMs: number
+  headMs: number
+}
+
+/** Closes idle connections while draining, each as soon as it has been quiet long enough, and half received heads at their limit. */
+export class Sweep {
+  #connections: Iterable<Connection>
+  #limits: Limits
+  #began = 0
+  #timer: NodeJS.Timeout | undefined
+  #passing = false
+  #stopped = true
+
+  constructor(connections: Iterable<Connection>, limits: Limits) {
+    this.#connections = connections
+    this.#limits = limits
+  }
+
+  start(): void {
+    this.#began = performance.now()
+    this.#stopped = false
+    void this.#pass()
+  }
+
+  /** A connection has become one that will have to be closed. */
+  wake(): void {
+    if (!this.#stopped && !this.#passing && this.#timer === undefined) this.#arm(this.#limits.quietMs)
+  }
+
+  stop(): void {
+    this.#stopped = true
+    clearTimeout(this.#timer)
+  }
+
+  /** When this connection's time is over, on the clock of `performance.now()`. */
+  #due(connection: Connection): number {
+    const { state } = connection
+    if (state !== 'idle' && state !== 'fresh' && state !== 'handshake') return Infinity
+    const quiet = connection.since + this.#limits.quietMs
+    // Whatever it has begun to send, it began before it was due as a quiet one: hence an absolute limit, bytes trickle or not.
+    return connection.partial ? Math.max(quiet, this.#began) + this.#limits.headMs : quiet
+  }
+
+  #end(connection: Connection): void {
+    if (connection.partial) connection.expire()
+    else connection.close()
+  }
+
+  /** Longest idle first: they are the least likely to be sending this very moment. */
+  async #pass(): Promise<void> {
+    this.#timer = undefined
+    this.#passing = true
+    // Two turns: the first may have begun before the bytes that matter arrived.
+    await turn()
+    await turn()
+    const now = performance.now()
+    const due = [...this.#connections].filter(connection => this.#due(connection) <= now)
+    await this.#closeAll(due.sort((a, b) => a.since - b.since))
+    this.#passing = false
+    let next = Infinity
+    for (const connection of this.#connections) next = Math.min(next, this.#due(connection))
+    if (next < Infinity) this.#arm(next - performance.now())
+  }
+
+  async #closeAll(due: readonly Connection[]): Promise<void> {
+    let polledAgain = false
+    for (let i = 0; i < due.length && !this.#stopped;) {
+      const before = performance.now()
+      await turn()
+      const now = performance.now()
+      const slow = now - before > SLOW_MS
+      if (slow && !polledAgain) {
+        polledAgain = true
+        continue
+      }
+      polledAgain = false
+      const batch = due.slice(i, (i += BATCH))
+      for (const connection of batch) if (this.#due(connection) <= now) this.#end(connection)
+    }
+  }
+
+  #arm(delayMs: number): void {
+    if (this.#stopped) return
+    this.#timer = setTimeout(() => void this.#pass(), Math.max(delayMs, 1))
+  }
+}

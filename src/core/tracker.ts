@@ -1,0 +1,275 @@
+import http, { type IncomingMessage, type ServerResponse } from 'node:http'
+import https from 'node:https'
+import type { Socket } from 'node:net'
+import { Admission } from './admission.ts'
+import { Connection, connectionOf, type Tracking } from './connection.ts'
+import { LameduckError } from './errors.ts'
+import { sayClose } from './farewell.ts'
+import type { Health } from './health.ts'
+import { intercept } from './intercept.ts'
+import { Latch } from './latch.ts'
+import { Listener } from './listener.ts'
+import type { Settings } from './options.ts'
+import type { Counters, Destroyed } from './report.ts'
+import { Sweep } from './sweep.ts'
+
+/** A server that lameduck can wrap. */
+export type WrappableServer = http.Server | https.Server
+
+/** What a tracker tells the one who leads the drain. */
+export interface TrackerHost {
+  readonly health: Health | undefined
+  /** The last connection has ended. */
+  emptied(): void
+  destroyed(entry: Destroyed): void
+  fault(where: string, error: unknown): void
+}
+
+/**
+ * Whom a TCP socket of a TLS server belongs to: the TLS socket that comes out of the handshake has the same peer.
+ * Unix sockets have no such name, and are not tracked until their handshake is done.
+ */
+function peer(socket: Socket): string | undefined {
+  if (socket.remotePort === undefined) return undefined
+  return `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress} ${socket.localPort}`
+}
+
+/** @throws {LameduckError} `ERR_LAMEDUCK_SERVER` */
+export function checkServer(server: unknown): asserts server is WrappableServer {
+  if (server instanceof http.Server || server instanceof https.Server) return
+  const what = (server as object | undefined)?.constructor?.name ?? typeof server
+  throw new LameduckError('ERR_LAMEDUCK_SERVER', `cannot wrap ${what}; allowed: an http.Server or https.Server`)
+}
+
+/** The connections of one server, and what becomes of them phase by phase. */
+export class Tracker implements Tracking {
+  readonly server: WrappableServer
+  readonly order: number
+  readonly connections = new Set<Connection>()
+  readonly counters: Counters = { accepted: 0, served: 0, rejected: 0, refused: 0 }
+  readonly listener: Listener
+  readonly lingerMs: number
+  #phase: 'running' | 'lameduck' | 'draining' = 'running'
+  #settings: Settings
+  #host: TrackerHost
+  #admission: Admission
+  #sweep: Sweep
+  #secure: boolean
+  #handshakes = new Map<string, Connection>()
+  #empty = new Latch()
+  #release: () => void
+
+  constructor(server: WrappableServer, order: number, settings: Settings, host: TrackerHost) {
+    this.server = server
+    this.order = order
+    this.#settings = settings
+    this.#host = host
+    this.lingerMs = settings.lingerMs
+    this.listener = new Listener(server)
+    this.#admission = new Admission(settings, (where, error) => host.fault(where, error))
+    this.#sweep = new Sweep(this.connections, settings)
+    this.#secure = server instanceof https.Server
+    this.#release = intercept(server, (event, first, second) => this.#see(event, first, second))
+  }
+
+  get leaving(): boolean {
+    return this.#phase !== 'running'
+  }
+
+  /** Serves on, and asks every client to go elsewhere: responses say `Connection: close`. */
+  lameduck(): void {
+    if (this.#phase !== 'running') return
+    this.#phase = 'lameduck'
+    // Without a listener Node answers `Expect: 100-continue` itself, before anyone can refuse the body.
+    if (this.#admission.selective && this.server.listenerCount('checkContinue') === 0) {
+      this.server.on('checkContinue', this.#continue)
+    }
+    for (const connection of this.connections) {
+      connection.careful()
+      const { last } = connection
+      if (last && !last.headersSent) this.#sayClose(last, connection)
+    }
+  }
+
+  /** Back from lame duck. Responses that have said `close` by now keep their word. */
+  resume(): void {
+    this.#phase = 'running'
+    this.listener.comeBack()
+    this.server.off('checkContinue', this.#continue)
+    for (const connection of this.connections) connection.relax()
+  }
+
+  /** Closes the listener, then each connection as its turn comes; done when the last one has ended. */
+  async drain(): Promise<void> {
+    this.lameduck()
+    this.#phase = 'draining'
+    this.#sweep.start()
+    const upgraded = setTimeout(() => this.#destroyUpgraded(), this.#settings.upgradedMs)
+    await this.listener.close(() => this.counters.accepted)
+    if (this.connections.size > 0) await this.#empty.opened
+    clearTimeout(upgraded)
+    this.#sweep.stop()
+    await this.listener.end()
+    this.server.off('checkContinue', this.#continue)
+  }
+
+  /** Ends everything now: what is left is destroyed, and named. */
+  abort(why: 'deadline' | 'abort'): void {
+    this.#phase = 'draining'
+    this.#sweep.stop()
+    this.listener.giveUp()
+    for (const connection of this.connections) connection.destroy(why)
+    // Those that nobody saw, too.
+    this.server.closeAllConnections()
+    void this.listener.end()
+  }
+
+  /** Connections that Node counts and we do not: opened before `wrap()`, and silent since. */
+  async unknown(): Promise<number> {
+    const all = await new Promise<number>(resolve => this.server.getConnections((error, count) => resolve(error ? 0 : count)))
+    const known = [...this.connections].filter(({ socket }) => !socket.destroyed).length
+    return Math.max(0, all - known)
+  }
+
+  /** Removes every listener and property that this tracker added. */
+  unwrap(): void {
+    this.#release()
+    this.server.off('checkContinue', this.#continue)
+    this.listener.unwrap()
+    this.#sweep.stop()
+    for (const connection of this.connections) connection.release()
+    this.connections.clear()
+    this.#handshakes.clear()
+  }
+
+  // What its connections tell it.
+
+  served(): void {
+    this.counters.served++
+  }
+
+  idle(): void {
+    if (this.#phase === 'draining') this.#sweep.wake()
+  }
+
+  gone(connection: Connection): void {
+    this.connections.delete(connection)
+    if (this.connections.size > 0) return
+    if (this.#phase === 'draining') this.#empty.open()
+    this.#host.emptied()
+  }
+
+  destroyed(entry: Destroyed): void {
+    this.#host.destroyed(entry)
+  }
+
+  // What the server sees.
+
+  #see(event: string | symbol, first: unknown, second: unknown): boolean {
+    switch (event) {
+      case 'request':
+      case 'checkContinue':
+      case 'checkExpectation':
+        return this.#requested(first as IncomingMessage, second as ServerResponse)
+      case 'connection':
+        this.#connected(first as Socket)
+        return false
+      case 'secureConnection':
+        this.#secured(first as Socket)
+        return false
+      case 'upgrade':
+      case 'connect':
+        return this.#upgraded(first as IncomingMessage)
+      case 'listening':
+        // A start-up that overlaps a drain: what comes late is not opened.
+        if (this.#phase === 'draining') void this.listener.close(() => this.counters.accepted).then(() => this.listener.end())
+        return false
+      case 'close':
+        return this.listener.holdsClose
+      default:
+        return false
+    }
+  }
+
+  #connected(socket: Socket): void {
+    this.counters.accepted++
+    if (!this.#secure) {
+      this.#track(socket)
+      return
+    }
+    const key = peer(socket)
+    if (key === undefined) return
+    const connection = this.#track(socket, true)
+    this.#handshakes.set(key, connection)
+    socket.once('close', () => {
+      if (this.#handshakes.get(key) === connection) this.#handshakes.delete(key)
+    })
+  }
+
+  #secured(socket: Socket): void {
+    const key = peer(socket)
+    const connection = key === undefined ? undefined : this.#handshakes.get(key)
+    if (key === undefined || connection === undefined) {
+      this.#track(socket)
+      return
+    }
+    this.#handshakes.delete(key)
+    connection.secured(socket)
+  }
+
+  #track(socket: Socket, handshake = false): Connection {
+    const connection = new Connection(socket, this, handshake)
+    this.connections.add(connection)
+    if (this.#phase === 'draining') this.#sweep.wake()
+    return connection
+  }
+
+  /** @returns Whether it is answered here, or not at all, and so kept from the application. */
+  #requested(req: IncomingMessage, res: ServerResponse): boolean {
+    // A socket that was open before wrap() shows itself with its next request.
+    const connection = connectionOf(req.socket) ?? this.#track(req.socket)
+    // An application's `checkContinue` listener hands the same request on as `request`.
+    if (connection.last === res) return false
+    if (connection.over) {
+      this.counters.refused++
+      req.resume()
+      return true
+    }
+    connection.requested(res)
+    if (this.#phase !== 'running') this.#sayClose(res, connection)
+    if (this.#host.health?.answer(req, res)) return true
+    if (this.#phase !== 'draining' || this.#admission.admits(req)) return false
+    this.counters.rejected++
+    this.#admission.reject(req, res)
+    return true
+  }
+
+  #upgraded(req: IncomingMessage): boolean {
+    const { socket } = req
+    const connection = connectionOf(socket) ?? this.#track(socket)
+    if (this.#phase !== 'draining' && !connection.over) {
+      connection.upgraded()
+      return false
+    }
+    // Node has taken its own listeners off the socket: nobody else reads it to its end or hears its errors.
+    socket.on('error', () => socket.destroy())
+    socket.resume()
+    this.counters.rejected++
+    connection.close(this.#admission.refusal)
+    return true
+  }
+
+  #sayClose(res: ServerResponse, connection: Connection): void {
+    sayClose(res, connection, () => this.leaving)
+  }
+
+  #destroyUpgraded(): void {
+    for (const connection of this.connections) if (connection.state === 'upgraded') connection.destroy('upgraded')
+  }
+
+  /** What Node does when nobody listens for `checkContinue`; the request comes by here first, and may have been refused. */
+  #continue = (req: IncomingMessage, res: ServerResponse): void => {
+    res.writeContinue()
+    this.server.emit('request', req, res)
+  }
+}
