@@ -6,11 +6,14 @@ type Headers = OutgoingHttpHeaders | readonly unknown[]
 /** Of the connection's own headers, which only the connection may decide (RFC 9110 §7.6.1). */
 const hopByHop = (name: unknown) => /^(connection|keep-alive)$/i.test(String(name))
 
-/** `writeHead` takes an object, a flat list (name, value, name, value …) or a list of pairs. */
-function withoutConnection(headers: Headers): Headers {
-  if (!Array.isArray(headers)) return Object.fromEntries(Object.entries(headers).filter(([name]) => !hopByHop(name))) as Headers
-  if (Array.isArray(headers[0])) return headers.filter((pair: unknown[]) => !hopByHop(pair[0]))
-  return headers.filter((_, i) => !hopByHop(headers[i - (i % 2)]))
+/** `writeHead` takes an object, a flat list (name, value, name, value …) or a list of pairs: whichever it was, it stays. */
+function withClose(headers: Headers): Headers {
+  if (!Array.isArray(headers)) {
+    const others = Object.entries(headers).filter(([name]) => !hopByHop(name))
+    return { ...Object.fromEntries(others), Connection: 'close' } as Headers
+  }
+  if (Array.isArray(headers[0])) return [...headers.filter((pair: unknown[]) => !hopByHop(pair[0])), ['Connection', 'close']]
+  return [...headers.filter((_, i) => !hopByHop(headers[i - (i % 2)])), 'Connection', 'close']
 }
 
 /**
@@ -25,9 +28,9 @@ export function sayClose(res: ServerResponse, connection: Connection, leaving: (
   res.writeHead = function (this: ServerResponse, ...args: unknown[]): ServerResponse {
     if (this.headersSent || connection.last !== this || !leaving()) return writeHead.apply(this, args)
     const at = typeof args[1] === 'string' ? 2 : 1
-    if (typeof args[at] === 'object' && args[at] !== null) args[at] = withoutConnection(args[at] as Headers)
     this.removeHeader('Keep-Alive')
-    this.setHeader('Connection', 'close')
+    if (typeof args[at] === 'object' && args[at] !== null) args[at] = withClose(args[at] as Headers)
+    else this.setHeader('Connection', 'close')
     writeHead.apply(this, args)
     connection.saidClose = true
     return this

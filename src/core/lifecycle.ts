@@ -61,7 +61,6 @@ class Lifecycle {
       process.off(event, this.#onCrash)
       if (policies.some(({ drainOnCrash }) => drainOnCrash)) process.on(event, this.#onCrash)
     }
-    if (this.#members.size === 0) this.#reason = undefined
   }
 
   #onMessage = (message: unknown): void => {
@@ -96,6 +95,7 @@ class Lifecycle {
     }
     const exit = members.some(member => this.#members.get(member)?.exit)
     for (const member of members) this.#members.delete(member)
+    this.#reason = undefined
     this.#listen()
     if (exit) process.exit(this.#crashed || reports.some(failed) ? 1 : 0)
   }

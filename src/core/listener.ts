@@ -1,4 +1,5 @@
 import cluster from 'node:cluster'
+import { renameSync, statSync } from 'node:fs'
 import net from 'node:net'
 import { turn } from './turn.ts'
 
@@ -19,19 +20,39 @@ async function emptyAcceptQueue(accepted: () => number): Promise<void> {
   }
 }
 
+/** Which file is at a path. Undefined when there is none, or it cannot be told (an abstract socket, a folder without access). */
+function inode(path: string): number | undefined {
+  try {
+    return statSync(path).ino
+  } catch {
+    return undefined
+  }
+}
+
 /** The listening side of one server: stops listening without touching a connection, and closes the rest of it at the end. */
 export class Listener {
   #server: net.Server
+  #fault: (where: string, error: unknown) => void
   /** The http-level close is still owed. */
   #owed = false
   #ended = false
   /** The arguments of `listen()`: a cluster worker that gave its handle up needs them to come back. */
   #listenArgs: unknown[] | undefined
   #restoreListen = () => {}
+  /** Of a unix socket: its file. */
+  #inode: number | undefined
 
-  constructor(server: net.Server) {
+  constructor(server: net.Server, fault: (where: string, error: unknown) => void) {
     this.#server = server
+    this.#fault = fault
     if (cluster.isWorker && !server.listening) this.#rememberListen()
+    if (server.listening) this.opened()
+  }
+
+  /** The server has begun to listen. */
+  opened(): void {
+    const address = this.#server.address()
+    if (typeof address === 'string') this.#inode = inode(address)
   }
 
   /** Our close of the listener alone makes Node emit `close` when the last connection ends; ours comes after that. */
@@ -58,7 +79,28 @@ export class Listener {
   giveUp(): void {
     if (!this.#server.listening) return
     this.#owed = true
-    net.Server.prototype.close.call(this.#server)
+    const close = () => net.Server.prototype.close.call(this.#server)
+    const address = this.#server.address()
+    if (typeof address === 'string') this.#closeUnixSocket(address, close)
+    else close()
+  }
+
+  /** libuv removes the path of a unix socket with it, even when a successor has put its own there: so that one steps aside meanwhile. */
+  #closeUnixSocket(path: string, close: () => void): void {
+    const found = this.#inode === undefined ? undefined : inode(path)
+    if (found === undefined || found === this.#inode) {
+      close()
+      return
+    }
+    const aside = `${path}.${process.pid}`
+    try {
+      renameSync(path, aside)
+      close()
+      renameSync(aside, path)
+    } catch (error) {
+      close()
+      this.#fault('moving the socket of a successor aside', error)
+    }
   }
 
   /** Listens again, if it was given up. */

@@ -54,7 +54,7 @@ export class Sweep {
 
   #end(connection: Connection): void {
     if (connection.partial) connection.expire()
-    else connection.close()
+    else connection.finish()
   }
 
   /** Longest idle first: they are the least likely to be sending this very moment. */
@@ -73,20 +73,28 @@ export class Sweep {
     if (next < Infinity) this.#arm(next - performance.now())
   }
 
+  /**
+   * All our FINs first, then the peers': to read those in between would double the time until the last client knows.
+   * Each connection is looked at once more right before its end, after a poll.
+   */
   async #closeAll(due: readonly Connection[]): Promise<void> {
+    await this.#inBatches(due, connection => {
+      if (this.#due(connection) <= performance.now()) this.#end(connection)
+    })
+    await this.#inBatches(due, connection => connection.linger())
+  }
+
+  async #inBatches(connections: readonly Connection[], act: (connection: Connection) => void): Promise<void> {
     let polledAgain = false
-    for (let i = 0; i < due.length && !this.#stopped;) {
+    for (let i = 0; i < connections.length && !this.#stopped;) {
       const before = performance.now()
       await turn()
-      const now = performance.now()
-      const slow = now - before > SLOW_MS
-      if (slow && !polledAgain) {
+      if (performance.now() - before > SLOW_MS && !polledAgain) {
         polledAgain = true
         continue
       }
       polledAgain = false
-      const batch = due.slice(i, (i += BATCH))
-      for (const connection of batch) if (this.#due(connection) <= now) this.#end(connection)
+      for (const connection of connections.slice(i, (i += BATCH))) act(connection)
     }
   }
 

@@ -65,8 +65,9 @@ export class Tracker implements Tracking {
     this.#settings = settings
     this.#host = host
     this.lingerMs = settings.lingerMs
-    this.listener = new Listener(server)
-    this.#admission = new Admission(settings, (where, error) => host.fault(where, error))
+    const fault: TrackerHost['fault'] = (where, error) => host.fault(where, error)
+    this.listener = new Listener(server, fault)
+    this.#admission = new Admission(settings, fault)
     this.#sweep = new Sweep(this.connections, settings)
     this.#secure = server instanceof https.Server
     this.#release = intercept(server, (event, first, second) => this.#see(event, first, second))
@@ -181,6 +182,7 @@ export class Tracker implements Tracking {
       case 'connect':
         return this.#upgraded(first as IncomingMessage)
       case 'listening':
+        this.listener.opened()
         // A start-up that overlaps a drain: what comes late is not opened.
         if (this.#phase === 'draining') void this.listener.close(() => this.counters.accepted).then(() => this.listener.end())
         return false

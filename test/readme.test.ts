@@ -1,0 +1,127 @@
+import assert from 'node:assert/strict'
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const readme = readFileSync(join(root, 'README.md'), 'utf8')
+// Inside the repository, so that `import 'express'` finds the package.
+const folder = mkdtempSync(join(root, 'node_modules', '.readme-'))
+after(() => rmSync(folder, { recursive: true, force: true }))
+
+interface Snippet {
+  line: number
+  language: string
+  code: string
+  fragment: boolean
+}
+
+const snippets = [...readme.matchAll(/(<!-- fragment -->\n)?```(\w+)\n([\s\S]*?)```/g)].map(({ index, 1: mark, 2: language = '', 3: code = '' }): Snippet => {
+  return { line: readme.slice(0, index).split('\n').length, language, code, fragment: mark !== undefined }
+})
+
+/** The package's own name, as a clone without a build can resolve it. */
+function fromSource(code: string): string {
+  return code.replace(/'lameduck(?:\/(\w+))?'/g, (_, adapter?: string) => {
+    return JSON.stringify(join(root, 'src', adapter === undefined ? 'core/index.ts' : `adapters/${adapter}.ts`))
+  })
+}
+
+async function start(snippet: Snippet, before = '') {
+  const file = join(folder, `line-${snippet.line}.mjs`)
+  writeFileSync(file, before + fromSource(snippet.code))
+  const child = fork(file, {
+    execArgv: ['--import', 'tsx', '--import', join(root, 'test/fixtures/announce.ts')],
+    env: { ...process.env, PORT: '0' },
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  })
+  let output = ''
+  child.stdout?.on('data', chunk => (output += chunk))
+  child.stderr?.on('data', chunk => (output += chunk))
+  const exit = once(child, 'exit').then(([code, signal]) => ({ code, signal, output }))
+  return { child, exit, output: () => output }
+}
+
+const programs = snippets.filter(({ language, fragment }) => language === 'js' && !fragment)
+
+for (const snippet of programs) {
+  test(`README line ${snippet.line}: the program serves, and SIGTERM ends it with exit code 0`, async () => {
+    const { child, exit, output } = await start(snippet)
+    const port = await Promise.race([once(child, 'message').then(([message]) => message.port as number), exit.then(() => 0)])
+    assert.ok(port > 0, output())
+    const response = await fetch(`http://127.0.0.1:${port}/`)
+    assert.equal(response.status, 200)
+    assert.match(await response.text(), /hello|running/)
+    assert.equal((await fetch(`http://127.0.0.1:${port}/readyz`)).status, 200)
+    child.kill('SIGTERM')
+    const { code, signal } = await exit
+    assert.deepEqual({ code, signal }, { code: 0, signal: null }, output())
+    assert.match(output(), /lameduck: SIGTERM: out of rotation/)
+    assert.match(output(), /lameduck: drained in/)
+  })
+}
+
+test('README: one program for raw http, Express, Koa and hapi each', () => {
+  const imported = programs.map(({ code }) => /from 'lameduck\/?(\w*)'/.exec(code)?.[1])
+  assert.deepEqual(imported, ['', 'express', 'koa', 'hapi'])
+})
+
+/** What the fragments take for granted. */
+const prelude = `
+import http from 'node:http'
+import { wrap as wrapServer } from ${JSON.stringify(join(root, 'src/core/index.ts'))}
+const calls = []
+process.on('exit', () => console.log('calls ' + calls.join()))
+const db = { close: async () => calls.push('close'), ping: async () => calls.push('ping') }
+const registry = { leave: async () => calls.push('leave') }
+const server = http.createServer((req, res) => res.end('hello'))
+const wrap = (server, options) => wrapServer(server, { ...options, signals: false })
+server.listen(0)
+`
+const fragments = snippets.filter(({ fragment }) => fragment)
+
+for (const snippet of fragments) {
+  test(`README line ${snippet.line}: the fragment runs`, async () => {
+    const { child, exit, output } = await start(snippet, prelude)
+    if (snippet.code.includes('health')) {
+      const [{ port }] = await once(child, 'message')
+      const response = await fetch(`http://127.0.0.1:${port}/healthz/ready`)
+      assert.deepEqual([response.status, await response.json()], [200, { status: 'ok', state: 'running', checks: { database: 'ok' } }])
+      child.kill('SIGTERM')
+      assert.equal((await exit).signal, 'SIGTERM')
+      return
+    }
+    const { code } = await exit
+    assert.equal(code, 0, output())
+    assert.match(output(), /clean \d+ \[\]/)
+    assert.match(output(), /calls leave,close/)
+  })
+}
+
+test('README: every shell line is a script of this package, or installs it', () => {
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: Record<string, string> }
+  const lines = snippets.filter(({ language }) => language === 'sh').flatMap(({ code }) => code.trim().split('\n'))
+  assert.ok(lines.length > 0)
+  for (const line of lines) {
+    for (const command of line.replace(/\s*#.*/, '').split(' && ')) {
+      const script = /^npm (?:run )?(start|test|[\w:]+)(?: --.*)?$/.exec(command)?.[1] ?? ''
+      assert.ok(['npm ci', 'npm install lameduck'].includes(command) || script in scripts, `no such command: ${command}`)
+    }
+  }
+})
+
+test('README: each option of the table exists, with that default, and none is missing', async () => {
+  const { DEFAULTS } = await import('../src/core/index.ts')
+  const table = readme.slice(readme.indexOf('| option | default |'))
+  const rows = [...table.slice(0, table.indexOf('\n\n')).matchAll(/^\| `(\w+)` \| (.*?) \|/gm)]
+  assert.deepEqual(rows.map(([, name]) => name), Object.keys(DEFAULTS).sort())
+  for (const [, name = '', text = ''] of rows) {
+    const value = DEFAULTS[name as keyof typeof DEFAULTS]
+    if (typeof value === 'number') assert.equal(text.replace(/\s/g, ''), String(value), name)
+    if (typeof value === 'string' || typeof value === 'boolean') assert.equal(text, `\`${typeof value === 'string' ? `'${value}'` : value}\``, name)
+    if (Array.isArray(value)) assert.equal(text, value.join(', '), name)
+  }
+})
