@@ -20,9 +20,12 @@ export class Rejection {
   }
 
   /** For `options.reject`: marks the request and gives it to the application after all. */
-  handOn = (req: IncomingMessage, res: ServerResponse, server: NodeJS.EventEmitter): void => {
+  handOn(req: IncomingMessage, res: ServerResponse, server: NodeJS.EventEmitter): boolean {
+    // Express answers an error when the body has arrived; this client sends none until it is told to go on (RFC 9110 §10.1.1).
+    if (req.headers.expect !== undefined) return false
     this.#rejected.add(req)
     server.emit('request', req, res)
+    return true
   }
 
   /** The error to raise for this request, if it was turned away. */

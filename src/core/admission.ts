@@ -22,7 +22,11 @@ export class Admission {
     const { admit } = this.#settings
     if (typeof admit === 'string') return admit === 'serve'
     try {
-      return admit(req)
+      const verdict: unknown = admit(req)
+      if (!(verdict instanceof Promise)) return Boolean(verdict)
+      // Its rejection is not to become the process's.
+      verdict.catch((error: unknown) => this.#fault('admit', error))
+      throw new TypeError('returned a promise; allowed: true or false, at once')
     } catch (error) {
       this.#fault('admit', error)
       return true
@@ -31,12 +35,9 @@ export class Admission {
 
   reject(req: IncomingMessage, res: ServerResponse): void {
     setAside(res)
-    if (this.#settings.reject === undefined) {
-      this.#unavailable(res)
-      return
-    }
     try {
-      this.#settings.reject(req, res)
+      const { reject } = this.#settings
+      if (reject === undefined || reject(req, res) === false) this.#unavailable(res)
     } catch (error) {
       this.#fault('reject', error)
       if (res.headersSent) res.destroy()

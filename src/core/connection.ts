@@ -174,7 +174,7 @@ export class Connection {
    * Says goodbye and queues our FIN. From here on no request on this connection is executed: after a FIN there is no way
    * to answer it. Reads nothing more, not even the peer's FIN, until `linger()`.
    */
-  finish(farewell = ''): void {
+  finish(farewell?: string): void {
     if (this.#state === 'closing') return
     if (this.#state === 'handshake') {
       // There is no TLS session to close politely, and nothing unread: this is a plain FIN.
@@ -182,7 +182,8 @@ export class Connection {
       return
     }
     this.#state = 'closing'
-    this.socket.end(farewell)
+    if (farewell === undefined) this.socket.end()
+    else this.socket.end(farewell)
     this.socket.end = endedAlready
     this.socket.pause()
   }
@@ -206,7 +207,7 @@ export class Connection {
       return
     }
     this.#report('head')
-    this.close(this.#uploading ? '' : 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n')
+    this.close(this.#uploading ? undefined : 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n')
   }
 
   /** Ends it now, whatever is unsent, and says so in the report. */
@@ -227,7 +228,7 @@ export class Connection {
   /** The socket has closed. Pipelined responses that never had the socket get no `close` event: hence this clears them all. */
   closed(): void {
     clearTimeout(this.#linger)
-    this.release()
+    ;(this.socket as TrackedSocket)[CONNECTION] = undefined
     this.#tracking.gone(this)
   }
 

@@ -1,6 +1,7 @@
 import type { Progress } from './events.ts'
 import type { Hooks } from './hooks.ts'
 import { Latch } from './latch.ts'
+import type { DrainOptions } from './options.ts'
 import type { Counters, Destroyed, DrainReport, HookReport, Stats } from './report.ts'
 import type { Tracker } from './tracker.ts'
 import { turn } from './turn.ts'
@@ -10,13 +11,6 @@ const PROGRESS_MS = 1_000
 
 /** The part of the deadline that is kept for the hooks, at most, when connections would use it all. */
 const HOOKS_SHARE = 0.2
-
-/** How one drain is to go. */
-export interface Plan {
-  deadlineMs: number
-  lameduckMs: number
-  reason: string
-}
 
 /** What a drain acts on, and whom it tells. */
 export interface Stage {
@@ -52,7 +46,7 @@ function groups(trackers: readonly Tracker[]): Tracker[][] {
 
 /** One drain, from the first phase to the report. It always settles by its deadline. */
 export class Drain {
-  readonly plan: Plan
+  readonly plan: Required<DrainOptions>
   readonly #report = new Latch<DrainReport>()
   #stage: Stage
   #began = performance.now()
@@ -67,7 +61,7 @@ export class Drain {
   #forcedBy: 'deadline' | 'abort' | undefined
   #resumed = new Latch()
 
-  constructor(plan: Plan, stage: Stage) {
+  constructor(plan: Required<DrainOptions>, stage: Stage) {
     this.plan = plan
     this.#stage = stage
     this.#before = sum(stage.trackers)

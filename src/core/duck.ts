@@ -1,23 +1,13 @@
-import { Drain, type Plan } from './drain.ts'
+import { Drain } from './drain.ts'
 import { LameduckError } from './errors.ts'
 import { Emitter, type Events } from './events.ts'
 import { Health } from './health.ts'
 import { Hooks, type Hook, type HookOptions } from './hooks.ts'
 import { join } from './lifecycle.ts'
 import { Narrator } from './narrator.ts'
-import { checkDuration, type Settings } from './options.ts'
+import { check, checkKeys, plan, type DrainOptions, type Settings } from './options.ts'
 import type { DrainReport, Stats } from './report.ts'
 import { Tracker, checkServer, type TrackerHost, type WrappableServer } from './tracker.ts'
-
-/** What a single drain may do differently from the options of `wrap`. */
-export interface DrainOptions {
-  /** Hard limit in milliseconds from this call, hooks included. */
-  deadlineMs?: number
-  /** Length of the lame duck in milliseconds. */
-  lameduckMs?: number
-  /** Goes into the report and the log. Default `drain()`. */
-  reason?: string
-}
 
 /** Options of {@link Duck.add}. */
 export interface AddOptions {
@@ -88,11 +78,11 @@ export class Duck {
    * @throws {LameduckError} `ERR_LAMEDUCK_SERVER` for something that is no server, or belongs to another duck;
    *   `ERR_LAMEDUCK_STATE` once a drain has begun; `ERR_LAMEDUCK_OPTION`.
    */
-  add(server: WrappableServer, { order = 0 }: AddOptions = {}): this {
+  add(server: WrappableServer, options: AddOptions = {}): this {
     checkServer(server)
-    if (typeof order !== 'number' || !Number.isFinite(order)) {
-      throw new LameduckError('ERR_LAMEDUCK_OPTION', `options.order is ${String(order)}; allowed: a finite number`)
-    }
+    checkKeys('options', options, { order: 0 })
+    const { order = 0 } = options
+    check('options.order', order, Number.isFinite(order), 'a finite number')
     const owner = duckOf(server)
     if (owner === this) return this
     if (owner) throw new LameduckError('ERR_LAMEDUCK_SERVER', 'the server is wrapped by another duck; allowed: unwrap() it first')
@@ -113,8 +103,9 @@ export class Duck {
       for (const key of Object.keys(counters) as (keyof typeof counters)[]) counters[key] += tracker.counters[key]
       for (const connection of tracker.connections) {
         connections.total++
-        connections[connection.state]++
-        inFlight.push(...connection.inFlight())
+        const { state } = connection
+        connections[state]++
+        if (state === 'active') inFlight.push(...connection.inFlight())
       }
     }
     inFlight.sort((a, b) => b.ageMs - a.ageMs)
@@ -132,7 +123,7 @@ export class Duck {
   drain(options: DrainOptions = {}): Promise<DrainReport> {
     if (this.#drain) return this.#drain.report
     try {
-      return this.#begin(this.#plan(options))
+      return this.#begin(plan(options, this.#settings))
     } catch (error) {
       return Promise.reject(error)
     }
@@ -172,7 +163,7 @@ export class Duck {
 
   /** Destroys every connection at once and skips the hooks that have not begun. @returns The report, `outcome: 'forced'`. */
   abort(reason = 'abort()'): Promise<DrainReport> {
-    if (!this.#drain) return this.#begin(this.#plan({ reason, lameduckMs: 0 }), 'abort')
+    if (!this.#drain) return this.#begin(plan({ reason, lameduckMs: 0 }, this.#settings), 'abort')
     this.#drain.abort('abort')
     return this.#drain.report
   }
@@ -227,14 +218,8 @@ export class Duck {
     this.unwrap()
   }
 
-  #plan({ reason = 'drain()', deadlineMs = this.#settings.deadlineMs, lameduckMs }: DrainOptions): Plan {
-    checkDuration('options.deadlineMs', deadlineMs)
-    if (lameduckMs !== undefined) checkDuration('options.lameduckMs', lameduckMs, deadlineMs)
-    return { reason, deadlineMs, lameduckMs: lameduckMs ?? Math.min(this.#settings.lameduckMs, deadlineMs / 2) }
-  }
-
-  #begin(plan: Plan, abort?: 'abort'): Promise<DrainReport> {
-    const drain = new Drain(plan, {
+  #begin(how: Required<DrainOptions>, abort?: 'abort'): Promise<DrainReport> {
+    const drain = new Drain(how, {
       trackers: this.#trackers,
       hooks: this.#hooks,
       enter: state => this.#enter(state),

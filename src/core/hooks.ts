@@ -1,5 +1,4 @@
-import { checkDuration } from './options.ts'
-import { LameduckError } from './errors.ts'
+import { check, checkDuration, checkKeys } from './options.ts'
 import type { HookReport } from './report.ts'
 
 /** How long a hook may take when it does not say: 5 s. */
@@ -31,11 +30,12 @@ export class Hooks {
   #entries = new Set<Entry>()
 
   /** @throws {LameduckError} `ERR_LAMEDUCK_OPTION` */
-  add(name: string, run: Hook, { at = 'end', timeoutMs = TIMEOUT_MS }: HookOptions = {}): () => void {
-    const bad = (what: string) => new LameduckError('ERR_LAMEDUCK_OPTION', what)
-    if (typeof name !== 'string' || name === '') throw bad(`name of a hook is ${String(name)}; allowed: a string`)
-    if (typeof run !== 'function') throw bad(`hook ${name} is ${typeof run}; allowed: a function`)
-    if (at !== 'begin' && at !== 'end') throw bad(`options.at is ${String(at)}; allowed: "begin" or "end"`)
+  add(name: string, run: Hook, options: HookOptions = {}): () => void {
+    check('name', name, typeof name === 'string' && name !== '', 'a name for the report')
+    check(`hook ${name}`, run, typeof run === 'function', 'a function')
+    checkKeys('options', options, { at: '', timeoutMs: 0 })
+    const { at = 'end', timeoutMs = TIMEOUT_MS } = options
+    check('options.at', at, at === 'begin' || at === 'end', '"begin" or "end"')
     checkDuration('options.timeoutMs', timeoutMs)
     const entry = { name, run, at, timeoutMs }
     this.#entries.add(entry)

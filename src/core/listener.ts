@@ -3,17 +3,20 @@ import { renameSync, statSync } from 'node:fs'
 import net from 'node:net'
 import { turn } from './turn.ts'
 
-/** At most this long, and this many accepts, when connections arrive without end. Node's backlog is 511. */
-const LONGEST_MS = 1_000
+/**
+ * At most this long, and this many accepts, when connections arrive without end. What waited when the drain began is within
+ * that: Node's backlog is 511 by default, the kernel's limit 4,096.
+ */
+const LONGEST_MS = 5_000
 const MOST_TURNS = 4_096
 
 /**
  * Accepts what waits in the accept queue: handshakes that the kernel completed get a RST when the listener closes. Node
  * accepts one connection per loop iteration, so this goes on until two iterations brought nothing new.
  */
-async function emptyAcceptQueue(accepted: () => number): Promise<void> {
+async function emptyAcceptQueue(server: net.Server, accepted: () => number): Promise<void> {
   const until = performance.now() + LONGEST_MS
-  for (let calm = 0, turns = 0; calm < 2 && turns < MOST_TURNS && performance.now() < until; turns++) {
+  for (let calm = 0, turns = 0; calm < 2 && turns < MOST_TURNS && performance.now() < until && server.listening; turns++) {
     const before = accepted()
     await turn()
     calm = accepted() === before ? calm + 1 : 0
@@ -112,7 +115,7 @@ export class Listener {
 
   /** Accepts what waits, then closes the listener alone. */
   async close(accepted: () => number): Promise<void> {
-    if (this.#server.listening) await emptyAcceptQueue(accepted)
+    await emptyAcceptQueue(this.#server, accepted)
     this.giveUp()
   }
 

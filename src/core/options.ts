@@ -5,6 +5,9 @@ import { LameduckError } from './errors.ts'
 /** Decides about one request that arrives while the server is draining: true serves it, false answers 503. */
 export type Admit = 'serve' | 'reject' | ((req: IncomingMessage) => boolean)
 
+/** Answers a rejected request, or returns false to leave it to the default. */
+export type Reject = (req: IncomingMessage, res: ServerResponse) => unknown
+
 /** A readiness check. It fails when it throws, rejects, returns `false` or takes longer than `health.timeoutMs`. */
 export type Check = (signal: AbortSignal) => unknown
 
@@ -51,8 +54,11 @@ export interface Options {
   logger?: Logger
   /** While draining, an idle connection is closed as soon as nothing has happened on it for this long. Default 100. */
   quietMs?: number
-  /** Answers a rejected request. Default: 503 with `Retry-After` and a small JSON body. `Connection: close` is added in any case. */
-  reject?: (req: IncomingMessage, res: ServerResponse) => void
+  /**
+   * Answers a rejected request; `Connection: close` is added in any case. Default, also for one for which this returns false:
+   * 503 with `Retry-After` and a small JSON body.
+   */
+  reject?: Reject
   /** What `Retry-After` of a 503 says, rounded up to seconds. Default 1 000. */
   retryAfterMs?: number
   /** The signals that start a drain; a second one aborts it and exits at once. False leaves the process alone. Default SIGTERM and SIGINT. */
@@ -65,7 +71,7 @@ export interface Options {
 export type Settings = Required<Omit<Options, 'health' | 'logger' | 'reject'>> & {
   health: Required<HealthOptions> | false
   logger: Logger | undefined
-  reject: ((req: IncomingMessage, res: ServerResponse) => void) | undefined
+  reject: Reject | undefined
 }
 
 /** Every default there is, in one place. */
@@ -93,7 +99,8 @@ function refuse(name: string, value: unknown, allowed: string): never {
   throw new LameduckError('ERR_LAMEDUCK_OPTION', `${name} is ${inspect(value, { depth: 0 })}; allowed: ${allowed}`)
 }
 
-function check(name: string, value: unknown, ok: boolean, allowed: string): void {
+/** @throws {LameduckError} `ERR_LAMEDUCK_OPTION` unless ok. */
+export function check(name: string, value: unknown, ok: boolean, allowed: string): void {
   if (!ok) refuse(name, value, allowed)
 }
 
@@ -103,12 +110,23 @@ export function checkDuration(name: string, value: unknown, most = LONGEST_MS): 
   check(name, value, ok, `milliseconds from 0 to ${most}`)
 }
 
+/** A lame duck must end before the deadline, or nothing would be left for the draining. */
+function checkLameduck(lameduckMs: unknown, deadlineMs: number): void {
+  checkDuration('options.lameduckMs', lameduckMs)
+  check('options.lameduckMs', lameduckMs, lameduckMs === 0 || (lameduckMs as number) < deadlineMs, `less than deadlineMs, ${deadlineMs}`)
+}
+
 function checkFlag(name: string, value: unknown): void {
   check(name, value, typeof value === 'boolean', 'true or false')
 }
 
-function checkKeys(name: string, value: unknown, known: object): void {
-  check(name, value, typeof value === 'object' && value !== null && !Array.isArray(value), 'an object')
+function isRecord(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Checks that options are an object with no other keys than these. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` */
+export function checkKeys(name: string, value: unknown, known: object): void {
+  check(name, value, isRecord(value), 'an object')
   for (const key of Object.keys(value as object)) {
     if (!Object.hasOwn(known, key)) {
       refuse(`${name}.${key}`, (value as Record<string, unknown>)[key], `one of ${Object.keys(known).join(', ')}`)
@@ -131,7 +149,7 @@ function checkHealth(health: HealthOptions): Required<HealthOptions> {
   }
   if (all.live !== false) check('options.health.live', all.live, all.live !== all.ready, 'another path than health.ready')
   checkDuration('options.health.timeoutMs', all.timeoutMs)
-  check('options.health.checks', all.checks, typeof all.checks === 'object' && all.checks !== null, 'an object of functions')
+  check('options.health.checks', all.checks, isRecord(all.checks), 'an object of functions')
   for (const [name, run] of Object.entries(all.checks)) {
     check(`options.health.checks.${name}`, run, typeof run === 'function', 'a function')
   }
@@ -159,7 +177,7 @@ function checkLogger(logger: Logger | undefined): void {
 export function settle(options: Options = {}): Settings {
   checkKeys('options', options, DEFAULTS)
   const own = given(options)
-  const all: Settings = { ...DEFAULTS, ...own, health: own.health === false ? false : checkHealth(own.health ?? {}) }
+  const all: Settings = { ...DEFAULTS, ...own, health: own.health === false ? false : checkHealth(own.health === undefined ? {} : own.health) }
   check('options.admit', all.admit, ['serve', 'reject'].includes(all.admit as string) || typeof all.admit === 'function',
     '"serve", "reject" or a function')
   checkFlag('options.drainOnCrash', all.drainOnCrash)
@@ -170,8 +188,31 @@ export function settle(options: Options = {}): Settings {
   checkDuration('options.deadlineMs', all.deadlineMs)
   for (const name of ['headMs', 'lingerMs', 'retryAfterMs', 'upgradedMs'] as const) checkDuration(`options.${name}`, all[name])
   checkDuration('options.quietMs', all.quietMs, own.quietMs === undefined ? LONGEST_MS : all.deadlineMs)
-  checkDuration('options.lameduckMs', all.lameduckMs, own.lameduckMs === undefined ? LONGEST_MS : all.deadlineMs)
-  // A short deadline alone must not make the defaults that it undercuts an error.
-  all.lameduckMs = own.lameduckMs ?? Math.min(all.lameduckMs, all.deadlineMs / 2)
-  return all
+  return { ...all, lameduckMs: lameduckOf(own.lameduckMs, all) }
+}
+
+/** The length of a lame duck. A short deadline alone must not make the default that it undercuts an error: then it is half of that. */
+function lameduckOf(own: number | undefined, { lameduckMs, deadlineMs }: { lameduckMs: number; deadlineMs: number }): number {
+  if (own === undefined) return Math.min(lameduckMs, deadlineMs / 2)
+  checkLameduck(own, deadlineMs)
+  return own
+}
+
+/** What a single drain may do differently from the options of `wrap`. */
+export interface DrainOptions {
+  /** Hard limit in milliseconds from this call, hooks included. */
+  deadlineMs?: number
+  /** Length of the lame duck in milliseconds. */
+  lameduckMs?: number
+  /** Goes into the report and the log. Default `drain()`. */
+  reason?: string
+}
+
+/** How one drain is to go. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` */
+export function plan(options: DrainOptions, settings: Settings): Required<DrainOptions> {
+  checkKeys('options', options, { deadlineMs: 0, lameduckMs: 0, reason: '' })
+  const { deadlineMs = settings.deadlineMs, reason = 'drain()' } = options
+  checkDuration('options.deadlineMs', deadlineMs)
+  check('options.reason', reason, typeof reason === 'string', 'a string')
+  return { deadlineMs, reason, lameduckMs: lameduckOf(options.lameduckMs, { lameduckMs: settings.lameduckMs, deadlineMs }) }
 }

@@ -253,6 +253,11 @@ export class Tracker implements Tracking {
       connection.upgraded()
       return false
     }
+    // Behind requests in flight there is nothing to write yet; the last of those says `close`, and that is the answer.
+    if (connection.state === 'active') {
+      this.counters.refused++
+      return true
+    }
     // Node has taken its own listeners off the socket: nobody else reads it to its end or hears its errors.
     socket.on('error', () => socket.destroy())
     socket.resume()
