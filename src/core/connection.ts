@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Destroyed, InFlight } from './report.ts'
 
@@ -72,6 +72,11 @@ function endLinger(connection: Connection): void {
   connection.destroy('linger')
 }
 
+/** RFC 9112 §6.3: a request without either header has no body. */
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+}
+
 function path(url = ''): string {
   const query = url.indexOf('?')
   return query === -1 ? url : url.slice(0, query)
@@ -83,7 +88,7 @@ export class Connection {
   socket: Socket
   /** When it became what it is (accepted, active, idle), on the clock of `performance.now()`. */
   since: number
-  /** The socket's `bytesRead` as it became idle: any more is the beginning of another request. */
+  /** The socket's `bytesRead` as the last request ended: any more is the beginning of another one. */
   seen = 0
   /** A response that says `Connection: close` is on its way (RFC 9112 §9.6). */
   saidClose = false
@@ -95,6 +100,8 @@ export class Connection {
   #inFlight = 0
   /** The last response was finished before its request had arrived whole: what still comes is the rest of that. */
   #uploading = false
+  /** `seen` is known before the response has closed. */
+  #marked = false
   #reported = false
   /** The pipelined ones before `last`. */
   #earlier: ServerResponse[] | undefined = undefined
@@ -124,6 +131,11 @@ export class Connection {
     return (this.socket.bytesRead ?? this.seen) !== this.seen
   }
 
+  /** A handshake on a unix socket: there is no telling which TLS socket will come out of it. */
+  get nameless(): boolean {
+    return this.#state === 'handshake' && this.socket.remotePort === undefined
+  }
+
   /** The TLS handshake is done: HTTP runs on `socket` from now on. */
   secured(socket: Socket): void {
     this.#detach()
@@ -140,6 +152,8 @@ export class Connection {
     this.last = res
     this.#used = true
     this.#uploading = false
+    this.#marked = false
+    if (this.#tracking.leaving && !hasBody(res.req)) this.#mark()
     res.on('close', onResponseClose)
   }
 
@@ -150,7 +164,7 @@ export class Connection {
     this.last = undefined
     this.#earlier = undefined
     this.since = performance.now()
-    this.seen = this.socket.bytesRead ?? 0
+    if (!this.#marked) this.seen = this.socket.bytesRead ?? 0
     this.#uploading = !res.req.complete
     if (this.#state === 'http') this.#tracking.idle(this)
   }
@@ -164,6 +178,7 @@ export class Connection {
   /** From now on every end of this connection is a FIN with a linger, never a RST over a response. Undone by `relax()`. */
   careful(): void {
     this.socket.destroySoon = lingerSoon
+    if (this.last?.req.complete) this.#mark()
   }
 
   relax(): void {
@@ -236,6 +251,12 @@ export class Connection {
   release(): void {
     this.relax()
     this.#detach()
+  }
+
+  /** The request in flight has arrived whole: what comes from here on is another one, and half a head of that gets its time. */
+  #mark(): void {
+    this.seen = this.socket.bytesRead ?? 0
+    this.#marked = true
   }
 
   /** Once for each connection: what ended it is what counts. */

@@ -53,7 +53,8 @@ export class Drain {
   #before: Totals
   #destroyed: Destroyed[] = []
   #hooks: HookReport[] = []
-  #unknown = 0
+  /** Not counted yet. */
+  #unknown = -1
   /** No connection is left, for the moment. */
   #empty = new Latch()
   /** Nothing is waited for any longer, and why. */
@@ -75,9 +76,9 @@ export class Drain {
     void this.#drain().then(report => this.#report.open(report))
   }
 
-  /** The last connection of a server has ended. */
+  /** The last connection of a server has ended. Those that nobody has seen may be in use. */
   emptied(): void {
-    if (this.#stage.trackers.every(({ connections }) => connections.size === 0)) this.#empty.open()
+    if (this.#unknown === 0 && this.#stage.trackers.every(({ connections }) => connections.size === 0)) this.#empty.open()
   }
 
   destroyed(entry: Destroyed): void {
@@ -117,13 +118,12 @@ export class Drain {
     for (const tracker of this.#stage.trackers) {
       tracker.lameduck()
       if (tracker.listener.shared) tracker.listener.giveUp()
-      void tracker.unknown().then(count => {
-        this.#unknown += count
-      })
     }
-    this.emptied()
+    const unknown = this.#countUnknown()
     // Straight on, in the same turn: whoever calls drain() without a lame duck sees it draining.
-    if (!this.#stage.hooks.has('begin') && (this.plan.lameduckMs === 0 || this.#empty.isOpen)) return
+    if (this.plan.lameduckMs === 0 && !this.#stage.hooks.has('begin')) return
+    await unknown
+    this.emptied()
     let over: NodeJS.Timeout | undefined
     const elapsed = new Promise<void>(resolve => {
       over = setTimeout(resolve, this.plan.lameduckMs)
@@ -131,6 +131,11 @@ export class Drain {
     const served = Promise.race([elapsed, this.#empty.opened])
     await Promise.race([Promise.all([served, this.#runHooks('begin')]), this.#cut.opened, this.#resumed.opened])
     clearTimeout(over)
+  }
+
+  async #countUnknown(): Promise<void> {
+    const counts = await Promise.all(this.#stage.trackers.map(tracker => tracker.unknown()))
+    this.#unknown = counts.reduce((total, count) => total + count, 0)
   }
 
   /** Closes listeners and connections, server by server in their order; what is left at the end of the time is destroyed. */
@@ -176,7 +181,7 @@ export class Drain {
       closed: Math.max(0, now.gone - before.gone - this.#destroyed.length),
       destroyed: this.#destroyed,
       hooks: this.#hooks,
-      unknown: this.#unknown,
+      unknown: Math.max(0, this.#unknown),
     }
   }
 }

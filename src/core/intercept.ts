@@ -15,7 +15,6 @@ export function intercept(server: Server, see: See): () => void {
   let attached = true
   // `arguments`, not a rest parameter: no array per event.
   const intercepted = function (this: Server, event: string | symbol): boolean {
-    // oxlint-disable-next-line prefer-rest-params
     const args = arguments as unknown as Parameters<typeof emit>
     return (attached && see(event, args[1], (args as unknown[])[2])) || emit.apply(this, args)
   }

@@ -16,7 +16,7 @@ function reasonOf(error: unknown): string {
 }
 
 /** Who is holding the drain: the oldest requests by name, all else by number. */
-export function describe({ connections, inFlight }: Stats): string {
+function describe({ connections, inFlight }: Stats): string {
   const named = inFlight.slice(0, NAMED).map(({ method, path, ageMs }) => `${method} ${path} ${seconds(ageMs)}`)
   if (inFlight.length > NAMED) named.push(`${inFlight.length - NAMED} more in flight`)
   for (const state of ['idle', 'fresh', 'handshake', 'upgraded', 'closing'] as const) {
@@ -55,7 +55,7 @@ export class Narrator {
   }
 
   #progress({ elapsedMs, stats }: Progress): void {
-    this.#say('info', `${stats.state} for ${seconds(elapsedMs)}, held by ${describe(stats)}`)
+    this.#say('info', `${stats.state === 'lameduck' ? 'lame duck' : stats.state} for ${seconds(elapsedMs)}, held by ${describe(stats)}`)
   }
 
   #hook({ name, outcome, durationMs, error }: HookReport): void {

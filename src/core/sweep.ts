@@ -19,6 +19,8 @@ export class Sweep {
   #limits: Limits
   #began = 0
   #timer: NodeJS.Timeout | undefined
+  /** When the timer fires. */
+  #next = Infinity
   #passing = false
   #stopped = true
 
@@ -33,9 +35,9 @@ export class Sweep {
     void this.#pass()
   }
 
-  /** A connection has become one that will have to be closed. */
+  /** A connection has become one that will have to be closed, maybe before the one that is waited for. */
   wake(): void {
-    if (!this.#stopped && !this.#passing && this.#timer === undefined) this.#arm(this.#limits.quietMs)
+    if (!this.#passing) this.#arm(performance.now() + this.#limits.quietMs)
   }
 
   stop(): void {
@@ -47,6 +49,8 @@ export class Sweep {
   #due(connection: Connection): number {
     const { state } = connection
     if (state !== 'idle' && state !== 'fresh' && state !== 'handshake') return Infinity
+    // It may have become a secure one, in use: nobody can tell. The deadline is left for it.
+    if (connection.nameless && connection.partial) return Infinity
     const quiet = connection.since + this.#limits.quietMs
     // Whatever it has begun to send, it began before it was due as a quiet one: hence an absolute limit, bytes trickle or not.
     return connection.partial ? Math.max(quiet, this.#began) + this.#limits.headMs : quiet
@@ -59,7 +63,7 @@ export class Sweep {
 
   /** Longest idle first: they are the least likely to be sending this very moment. */
   async #pass(): Promise<void> {
-    this.#timer = undefined
+    this.#next = Infinity
     this.#passing = true
     // Two turns: the first may have begun before the bytes that matter arrived.
     await turn()
@@ -70,7 +74,7 @@ export class Sweep {
     this.#passing = false
     let next = Infinity
     for (const connection of this.#connections) next = Math.min(next, this.#due(connection))
-    if (next < Infinity) this.#arm(next - performance.now())
+    this.#arm(next)
   }
 
   /**
@@ -98,8 +102,10 @@ export class Sweep {
     }
   }
 
-  #arm(delayMs: number): void {
-    if (this.#stopped) return
-    this.#timer = setTimeout(() => void this.#pass(), Math.max(delayMs, 1))
+  #arm(at: number): void {
+    if (this.#stopped || at >= this.#next) return
+    clearTimeout(this.#timer)
+    this.#next = at
+    this.#timer = setTimeout(() => void this.#pass(), Math.max(at - performance.now(), 1))
   }
 }

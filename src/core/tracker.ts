@@ -25,10 +25,7 @@ export interface TrackerHost {
   fault(where: string, error: unknown): void
 }
 
-/**
- * Whom a TCP socket of a TLS server belongs to: the TLS socket that comes out of the handshake has the same peer.
- * Unix sockets have no such name, and are not tracked until their handshake is done.
- */
+/** Whom a TCP socket of a TLS server belongs to: the TLS socket that comes out of the handshake has the same peer. Unix sockets have no such name. */
 function peer(socket: Socket): string | undefined {
   if (socket.remotePort === undefined) return undefined
   return `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress} ${socket.localPort}`
@@ -199,9 +196,9 @@ export class Tracker implements Tracking {
       this.#track(socket)
       return
     }
+    const connection = this.#track(socket, true)
     const key = peer(socket)
     if (key === undefined) return
-    const connection = this.#track(socket, true)
     this.#handshakes.set(key, connection)
     socket.once('close', () => {
       if (this.#handshakes.get(key) === connection) this.#handshakes.delete(key)
@@ -210,13 +207,16 @@ export class Tracker implements Tracking {
 
   #secured(socket: Socket): void {
     const key = peer(socket)
-    const connection = key === undefined ? undefined : this.#handshakes.get(key)
-    if (key === undefined || connection === undefined) {
-      this.#track(socket)
-      return
-    }
-    this.#handshakes.delete(key)
-    connection.secured(socket)
+    const connection = key === undefined ? this.#begunOnUnixSocket() : this.#handshakes.get(key)
+    if (key !== undefined) this.#handshakes.delete(key)
+    if (connection) connection.secured(socket)
+    else this.#track(socket)
+  }
+
+  /** One of those whose handshake has begun: for the count, any is as good as another. */
+  #begunOnUnixSocket(): Connection | undefined {
+    for (const connection of this.connections) if (connection.nameless && connection.partial) return connection
+    return undefined
   }
 
   #track(socket: Socket, handshake = false): Connection {
