@@ -4,8 +4,11 @@ import { turn } from './turn.ts'
 /** How many connections are closed between two polls for what has arrived on the others. */
 const BATCH = 16
 
-/** A turn that took longer may have left bytes in the kernel: poll once more before closing anything. */
+/** A turn that took longer may have left bytes in the kernel: poll again before closing anything. */
 const SLOW_MS = 10
+
+/** So many slow turns in a row are waited out. A loop that is always slow has no better moment to offer. */
+const PATIENCE = 5
 
 /** The limits of a connection that waits for a request, in milliseconds. */
 export interface Limits {
@@ -89,15 +92,16 @@ export class Sweep {
   }
 
   async #inBatches(connections: readonly Connection[], act: (connection: Connection) => void): Promise<void> {
-    let polledAgain = false
+    let patience = PATIENCE
     for (let i = 0; i < connections.length && !this.#stopped;) {
       const before = performance.now()
       await turn()
-      if (performance.now() - before > SLOW_MS && !polledAgain) {
-        polledAgain = true
+      const slow = performance.now() - before > SLOW_MS
+      if (slow && patience > 0) {
+        patience--
         continue
       }
-      polledAgain = false
+      if (!slow) patience = PATIENCE
       for (const connection of connections.slice(i, (i += BATCH))) act(connection)
     }
   }

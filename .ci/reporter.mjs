@@ -1,0 +1,46 @@
+// Node's spec reporter, with one thing more: the run fails when a test that is written down did not run. The runner itself
+// does not see that. A file that registers no test, or whose process ends early with 0, is one more passed test to it.
+import { readFileSync, readdirSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { Readable } from 'node:stream'
+import { spec } from 'node:test/reporters'
+
+const folder = resolve('test')
+const sources = readdirSync(folder).filter(name => name.endsWith('.ts'))
+const declaration = /(?<![\w.])(?:t\.)?(?:test|scenario)\(\s*(?:\w+,\s*)?(?:'((?:[^'\\\n]|\\.)*)'|`((?:[^`\\]|\\.)*)`)/g
+
+/** The names in `test('…')` and `scenario(world, '…')` as patterns, with a wildcard for each `${…}`. */
+function declared() {
+  return sources.flatMap(source => {
+    const text = readFileSync(resolve(folder, source), 'utf8')
+    return [...text.matchAll(declaration)].map(([, plain, template]) => {
+      const name = (plain ?? template).replaceAll(/\\(.)/g, '$1')
+      const parts = plain === undefined ? name.split(/\$\{[^}]*\}/) : [name]
+      const pattern = parts.map(part => part.replaceAll(/[\\^$.*+?()[\]{}|]/g, String.raw`\$&`)).join('.*')
+      return { source, name, pattern: new RegExp(`^${pattern}$`, 's') }
+    })
+  })
+}
+
+/** Passes the events on, and keeps the names of the tests that ran or were skipped for a reason that is given. */
+async function* note(events, ran) {
+  for await (const event of events) {
+    const { name, skip, todo } = event.data
+    if (/^test:(?:pass|fail)$/.test(event.type) && skip !== true && !todo) ran.push(name)
+    yield event
+  }
+}
+
+export default async function* reporter(events) {
+  const ran = []
+  yield* Readable.from(note(events, ran)).pipe(new spec())
+
+  const all = declared()
+  const absent = all.filter(({ pattern }) => !ran.some(name => pattern.test(name)))
+  // The runner reports a file that no test came from as a test, by its path.
+  const silent = sources.filter(source => ran.some(name => resolve(name) === resolve(folder, source)))
+  for (const source of silent) yield `✖ test/${source} registered no test, or ended early\n`
+  for (const { source, name } of absent) yield `✖ test/${source}: "${name}" did not run\n`
+  if (absent.length + silent.length > 0) process.exitCode = 1
+  yield `ℹ ran ${all.length - absent.length} of the ${all.length} names that the tests declare\n`
+}
