@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Client } from './_client.ts'
+import { assertLast, reported, scenario, turns } from './_scenario.ts'
+import type { World } from './_world.ts'
+
+/** Writes a byte every 20 ms, until the connection has ended. @returns What stops it. */
+function trickle(client: Client, byte = 'a'): () => void {
+  const timer = setInterval(() => {
+    if (client.end === 'open') client.write(byte)
+    else clearInterval(timer)
+  }, 20)
+  return () => clearInterval(timer)
+}
+
+/** Node's own limits, quick enough for a test. */
+const limited = { headersTimeout: 300, requestTimeout: 300, connectionsCheckingInterval: 50 }
+
+/** Clients that take too long to ask: the limits are absolute, and stay enforced in the drain. */
+export function limits(world: World): void {
+  for (const opening of ['fresh', 'kept-alive'] as const) {
+    const begin = (s: Parameters<Parameters<typeof scenario>[3]>[0]) => opening === 'fresh' ? s.open() : s.warm()
+
+    scenario(world, `half a head on a ${opening} connection, then silence: closed at headMs`, {}, async s => {
+      const client = await begin(s)
+      client.write('GET /half HTTP/1.1\r\nHost: test\r\nX-Half: ')
+      await turns()
+      const started = performance.now()
+      const report = await s.drain()
+      const took = performance.now() - started
+      assert.ok(took > 200 && took < 2_500, `settled after ${took} ms`)
+      assert.equal(await client.ended(), 'fin')
+      const late = client.answers.at(opening === 'fresh' ? 0 : 1)
+      if (late) assert.equal(late.status, 408)
+      reported(report, ({ destroyed }) => assert.deepEqual(destroyed.map(({ why }) => why), ['head']))
+    })
+
+    scenario(world, `a head trickled byte by byte on a ${opening} connection: the limit is absolute`, {}, async s => {
+      const client = await begin(s)
+      client.write('GET /trickle HTTP/1.1\r\nX-A: ')
+      const stop = trickle(client)
+      try {
+        await turns()
+        const started = performance.now()
+        await s.drain()
+        assert.ok(performance.now() - started < 2_500)
+        await client.ended()
+      } finally {
+        stop()
+      }
+    })
+
+    scenario(world, `half a head on a ${opening} connection, completed 200 ms later, is answered`, {
+      options: { headMs: 3_000 },
+    }, async s => {
+      const client = await begin(s)
+      const { rest } = client.half('/', { cut: 'head', headers: { 'X-Padding': 'padding' } })
+      await turns()
+      const drained = s.drain()
+      await sleep(200)
+      rest()
+      await assertLast(client)
+      reported(await drained, report => assert.equal(report.outcome, 'clean'))
+    })
+  }
+
+  scenario(world, 'half a head that came while the response before it was being sent has its time, too', {
+    options: { headMs: 3_000 },
+  }, async s => {
+    const client = await s.warm()
+    const before = client.bytesRead
+    client.request('/raw?ms=60')
+    await client.received(before + 60)
+    void s.drain()
+    const { rest } = client.half('/', { cut: 'head' })
+    assert.equal((await client.answer()).text, 'first-last')
+    await sleep(150)
+    rest()
+    await assertLast(client)
+  })
+
+  scenario(world, 'a connection that becomes idle does not wait for the limit of another one', {
+    options: { headMs: 3_000 },
+  }, async s => {
+    const [slow, client] = [await s.open(), await s.warm()]
+    slow.write('GET /half HTTP/1.1\r\nX-Half: ')
+    const before = client.bytesRead
+    client.request('/raw?ms=150')
+    await client.received(before + 60)
+    void s.drain()
+    assert.equal((await client.answer()).text, 'first-last')
+    const started = performance.now()
+    assert.equal(await client.ended(), 'fin')
+    assert.ok(performance.now() - started < 1_500, 'closed as soon as it was quiet')
+  })
+
+  scenario(world, 'a head whose first byte comes with the drain is answered when it is completed', {
+    options: { headMs: 2_000 },
+  }, async s => {
+    const client = await s.warm()
+    const { rest } = client.half('/', { cut: 'head' })
+    void s.drain()
+    await sleep(100)
+    rest()
+    await assertLast(client)
+  })
+
+  scenario(world, 'a body trickled byte by byte is ended by the requestTimeout of Node, in the drain as before', {
+    server: limited,
+  }, async s => {
+    const client = await s.open()
+    const { id } = client.half('/body', { method: 'POST', body: 'x'.repeat(10_000), cut: 'body' })
+    s.forgive(id)
+    const stop = trickle(client)
+    try {
+      await turns()
+      const started = performance.now()
+      await s.drain()
+      assert.ok(performance.now() - started < 3_000)
+      await client.ended()
+    } finally {
+      stop()
+    }
+  })
+
+  scenario(world, 'a head trickled in a lame duck is ended by the headersTimeout of Node', {
+    server: limited,
+    options: { lameduckMs: 1_500, headMs: 5_000, deadlineMs: 6_000 },
+    needs: ['duck'],
+  }, async s => {
+    const client = await s.open()
+    client.write('GET /trickle HTTP/1.1\r\nX-A: ')
+    const stop = trickle(client)
+    try {
+      const started = performance.now()
+      void s.drain()
+      await client.ended()
+      assert.ok(performance.now() - started < 1_400)
+    } finally {
+      stop()
+    }
+  })
+
+  scenario(world, 'a body that is trickled for ever does not outlast the deadline', {
+    options: { deadlineMs: 400 },
+  }, async s => {
+    const client = await s.open()
+    const { id } = client.half('/body', { method: 'POST', body: 'x'.repeat(10_000), cut: 'body' })
+    s.forgive(id)
+    const stop = trickle(client)
+    try {
+      await turns()
+      const started = performance.now()
+      const report = await s.drain()
+      assert.ok(performance.now() - started < 1_500)
+      await client.ended()
+      reported(report, ({ outcome, destroyed }) => {
+        assert.equal(outcome, 'forced')
+        assert.equal(destroyed[0]?.path, '/body')
+      })
+    } finally {
+      stop()
+    }
+  })
+}

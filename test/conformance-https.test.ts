@@ -1,0 +1,4 @@
+import { conformance } from './_conformance.ts'
+import { rawWorld } from './_world.ts'
+
+conformance(rawWorld(true))

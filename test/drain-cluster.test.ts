@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Child } from './_child.ts'
+import { Client } from './_client.ts'
+import type { Note, Order } from './fixtures/workers.ts'
+
+/** Two workers behind one port. */
+async function cluster(run: (crew: Crew) => Promise<void>): Promise<void> {
+  const child = new Child('workers.ts', [], { ipc: true })
+  try {
+    const crew = new Crew(child)
+    await crew.heard(({ worker, port }) => worker === 0 && port !== undefined)
+    await crew.heard(({ worker, port }) => worker === 1 && port !== undefined)
+    await run(crew)
+  } finally {
+    // The workers leave when their primary does.
+    await child.close()
+  }
+}
+
+class Crew {
+  readonly child: Child
+  #notes: Note[] = []
+
+  constructor(child: Child) {
+    this.child = child
+    child.process.on('message', note => this.#notes.push(note as Note))
+  }
+
+  get address() {
+    return { host: '127.0.0.1', port: this.#notes.find(({ port }) => port !== undefined)!.port! }
+  }
+
+  async heard(match: (note: Note) => boolean, ms = 15_000): Promise<Note> {
+    for (const limit = performance.now() + ms; performance.now() < limit; await sleep(5)) {
+      const note = this.#notes.find(match)
+      if (note) return note
+    }
+    throw new Error(`not heard within ${ms} ms; heard ${JSON.stringify(this.#notes)}\n${this.child.stderr}`)
+  }
+
+  tell(order: Order): void {
+    this.child.process.send(order)
+  }
+
+  /** A new connection with one request. @returns Which worker answered. */
+  async ask(): Promise<string> {
+    const client = await Client.open(this.address)
+    client.request('/')
+    const { text } = await client.answer()
+    client.destroy()
+    return text
+  }
+}
+
+test('a worker gives up its listener at the start of its lame duck: the other one gets every new connection', () => cluster(async crew => {
+  const before = new Set(await Promise.all(Array.from({ length: 20 }, () => crew.ask())))
+  assert.deepEqual([...before].sort(), ['0', '1'])
+  // One connection to each of them, kept alive.
+  const kept: Client[] = []
+  for (let i = 0; i < 2; i++) {
+    const client = await Client.open(crew.address)
+    client.request('/')
+    await client.answer()
+    kept.push(client)
+  }
+  const own = kept.find(client => client.answers[0]?.text === '0')!
+  assert.ok(own, 'round robin')
+
+  crew.tell({ worker: 0, what: 'SIGTERM' })
+  // While it gives up its listener, too: nobody is refused or reset.
+  const during: Promise<string>[] = []
+  for (let i = 0; i < 40; i++) {
+    during.push(crew.ask())
+    await sleep(2)
+  }
+  await Promise.all(during)
+  await crew.heard(({ worker, state }) => worker === 0 && state === 'lameduck')
+  const after = new Set(await Promise.all(Array.from({ length: 40 }, () => crew.ask())))
+  assert.deepEqual([...after], ['1'])
+  // What it holds, it serves.
+  own.request('/slow')
+  const answer = await own.answer()
+  assert.equal(answer.text, '0')
+  assert.equal(answer.header('connection'), 'close')
+  const { exit } = await crew.heard(({ worker, exit: code }) => worker === 0 && code !== undefined)
+  assert.equal(exit, 0)
+  assert.deepEqual([...new Set(await Promise.all(Array.from({ length: 10 }, () => crew.ask())))], ['1'])
+  for (const client of kept) client.destroy()
+}))
+
+test('a worker that comes back from its lame duck listens again', () => cluster(async crew => {
+  crew.tell({ worker: 0, what: 'lameduck' })
+  await crew.heard(({ worker, state }) => worker === 0 && state === 'lameduck')
+  assert.deepEqual([...new Set(await Promise.all(Array.from({ length: 20 }, () => crew.ask())))], ['1'])
+  crew.tell({ worker: 0, what: 'resume' })
+  await crew.heard(({ worker, state }) => worker === 0 && state === 'running')
+  await sleep(100)
+  assert.deepEqual([...new Set(await Promise.all(Array.from({ length: 20 }, () => crew.ask())))].sort(), ['0', '1'])
+}))
