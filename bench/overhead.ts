@@ -1,0 +1,149 @@
+/**
+ * (c) What a library costs while nothing drains: requests per second and CPU time per request, against the bare server.
+ *
+ * One per cent is less than what a machine changes its mind by within a second, and than what two identical processes
+ * differ by. So: each row's server has a bare twin of the same age, which does the same number of requests; the two take
+ * turns (A B B A, then B A A B) in runs of a tenth of a second; several pairs of fresh processes per row, the rows in turn
+ * and in an order that is shuffled each time; medians of the ratios of neighbours. The control row is a second bare
+ * server: what it shows is the error.
+ */
+import { fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import type { Hit, Shot } from './_cannon.ts'
+import type { Options } from './_options.ts'
+import { bare, peer, type PeerName } from './_peers.ts'
+import { nextMessage, spawnServer, type ServerChild } from './_spawn.ts'
+import { median, quantile, shuffled, sum } from './_stats.ts'
+import { fixed, progress, publish } from './_table.ts'
+
+interface Sample {
+  perSecond: number
+  cpuMicros: number
+  /** How busy the server was: below 1 the client set the pace, and requests per second say little. */
+  busy: number
+}
+
+interface Pair {
+  generation: number
+  perSecond: number
+  cpuMicros: number
+  busy: number
+  /** To the bare runs beside it. */
+  perSecondRatio: number
+  cpuRatio: number
+}
+
+interface Row {
+  name: string
+  peer: PeerName
+  pairs: Pair[]
+}
+
+type Measure = (server: ServerChild) => Promise<Sample>
+
+const connections = 50
+const requestsPerRun = 2_500
+const warmUpQuads = 7
+
+export async function run({ peers, quick }: Options): Promise<void> {
+  const [generations, quads] = quick ? [1, 4] : [4, 14]
+  const libraries = peers.filter((name) => name !== bare && !peer(name).onlyDrains)
+  const rows: Row[] = [
+    { name: 'bare again (control)', peer: bare, pairs: [] },
+    ...libraries.map((name) => ({ name, peer: name, pairs: [] })),
+  ]
+  const cannon = fork(fileURLToPath(new URL('_cannon.ts', import.meta.url)), { execArgv: ['--import', 'tsx'] })
+  try {
+    await nextMessage(cannon)
+    const measure = measureWith(async (shot) => {
+      cannon.send(shot)
+      return nextMessage<Hit>(cannon)
+    })
+    for (let generation = 1; generation <= generations; generation++) {
+      for (const row of shuffled(rows)) {
+        progress(`overhead ${generation}/${generations} ${row.name}`)
+        const pairs = await twins(row.peer, measure, quads, generation % 2 === 0)
+        row.pairs.push(...pairs.map((pair) => ({ generation, ...pair })))
+      }
+    }
+  } finally {
+    cannon.kill()
+  }
+  progress('')
+  show(rows, { generations, quads, connections, requestsPerRun, warmUpQuads })
+}
+
+async function twins(name: PeerName, measure: Measure, quads: number, controlFirst: boolean) {
+  const first = await spawnServer({ peer: controlFirst ? bare : name })
+  const second = await spawnServer({ peer: controlFirst ? name : bare })
+  const [control, server] = controlFirst ? [first, second] : [second, first]
+  try {
+    for (let i = 0; i < warmUpQuads; i++) await quad(measure, control, server, i % 2 === 0)
+    const pairs = []
+    for (let i = 0; i < quads; i++) pairs.push(await quad(measure, control, server, i % 2 === 0))
+    return pairs
+  } finally {
+    await Promise.all([first.dispose(), second.dispose()])
+  }
+}
+
+/** A B B A, or B A A B: a drift of the machine takes as much from the one as from the other. */
+async function quad(measure: Measure, control: ServerChild, server: ServerChild, controlFirst: boolean) {
+  const order = controlFirst ? [control, server, server, control] : [server, control, control, server]
+  const samples: { server: ServerChild, sample: Sample }[] = []
+  for (const next of order) samples.push({ server: next, sample: await measure(next) })
+  const mean = (of: ServerChild, value: (sample: Sample) => number) =>
+    sum(samples.filter((entry) => entry.server === of).map(({ sample }) => value(sample))) / 2
+
+  const [perSecond, cpuMicros] = [(sample: Sample) => sample.perSecond, (sample: Sample) => sample.cpuMicros]
+  return {
+    perSecond: mean(server, perSecond),
+    cpuMicros: mean(server, cpuMicros),
+    busy: mean(server, ({ busy }) => busy),
+    perSecondRatio: mean(server, perSecond) / mean(control, perSecond),
+    cpuRatio: mean(server, cpuMicros) / mean(control, cpuMicros),
+  }
+}
+
+function measureWith(fire: (shot: Shot) => Promise<Hit>): Measure {
+  return async (server) => {
+    const before = await server.ask('cpu')
+    const { seconds } = await fire({ port: server.port, requests: requestsPerRun, connections })
+    const after = await server.ask('cpu')
+    const cpuMicros = after.cpuMicros - before.cpuMicros
+    return {
+      perSecond: requestsPerRun / seconds,
+      cpuMicros: cpuMicros / requestsPerRun,
+      busy: cpuMicros / 1e6 / seconds,
+    }
+  }
+}
+
+function show(rows: Row[], settings: Record<string, unknown>): void {
+  const mid = (row: Row, of: (pair: Pair) => number, digits: number) => fixed(median(row.pairs.map(of)), digits)
+  const quartiles = (row: Row, of: (pair: Pair) => number) => {
+    const values = row.pairs.map(of)
+    return `${fixed(quantile(values, 0.25), 3)}–${fixed(quantile(values, 0.75), 3)}`
+  }
+  publish<Row>({
+    bench: 'overhead',
+    title: `Overhead: hello world, ${connections} keep-alive connections, ${rows[0]?.pairs.length} paired runs each. ` +
+      'Ratios to the bare runs beside them',
+    settings,
+    columns: [
+      { title: '', cell: ({ name }) => name },
+      { title: 'requests/s, ratio', cell: (row) => mid(row, ({ perSecondRatio }) => perSecondRatio, 3) },
+      { title: 'quartiles', cell: (row) => quartiles(row, ({ perSecondRatio }) => perSecondRatio) },
+      { title: 'CPU per request, ratio', cell: (row) => mid(row, ({ cpuRatio }) => cpuRatio, 3) },
+      { title: 'quartiles', cell: (row) => quartiles(row, ({ cpuRatio }) => cpuRatio) },
+      { title: 'requests/s', cell: (row) => mid(row, ({ perSecond }) => perSecond, 0) },
+      { title: 'CPU µs', cell: (row) => mid(row, ({ cpuMicros }) => cpuMicros, 1) },
+      { title: 'server busy', cell: (row) => mid(row, ({ busy }) => busy, 2) },
+    ],
+    rows,
+    notes: [
+      'The control row is the error of this run: a difference that is not larger than its distance from 1 is none.',
+      'Server busy: CPU time over wall time. Below 1 the client sets the pace: then CPU per request is the figure.',
+    ],
+  })
+}
