@@ -199,13 +199,14 @@ describe('the process', { concurrency: 3 }, () => {
     assert.doesNotMatch(child.stdout, /state/)
   }))
 
-  test('drainOnCrash: a crash in the drain is no second one, and still exits 1', () => service({ options: { drainOnCrash: true } },
+  test('drainOnCrash: a crash in the drain is no second one, and still exits 1', () => service({ options: { drainOnCrash: true, quietMs: 1_000 } },
     async ({ child, client }) => {
       await busy(client, '/slow')
       const other = await Client.open({ host: '127.0.0.1', port: Number(await child.says(/^port (\d+)/m)) })
       other.request('/')
       await other.answer()
       child.kill('SIGTERM')
+      await child.says(/^state draining/m)
       other.request('/throw')
       assert.equal((await client.answer()).text, 'slow')
       other.destroy()

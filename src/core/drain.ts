@@ -20,6 +20,7 @@ export interface Stage {
   progress(progress: Progress): void
   hook(report: HookReport): void
   stats(): Stats
+  fault(where: string, error: unknown): void
 }
 
 interface Totals extends Counters {
@@ -60,6 +61,8 @@ export class Drain {
   /** Nothing is waited for any longer, and why. */
   #cut = new Latch<'deadline' | 'abort'>()
   #forcedBy: 'deadline' | 'abort' | undefined
+  /** Not even hooks are waited for. */
+  #aborted = new Latch()
   #resumed = new Latch()
 
   constructor(plan: Required<DrainOptions>, stage: Stage) {
@@ -73,7 +76,8 @@ export class Drain {
   }
 
   start(): void {
-    void this.#drain().then(report => this.#report.open(report))
+    const report = this.#drain().catch((error: unknown) => this.#fail(error))
+    void report.then(report => this.#report.open(report))
   }
 
   /** The last connection of a server has ended. Those that nobody has seen may be in use. */
@@ -92,6 +96,7 @@ export class Drain {
   abort(why: 'deadline' | 'abort'): void {
     this.#forcedBy ??= why
     this.#cut.open(why)
+    if (why === 'abort') this.#aborted.open()
   }
 
   async #drain(): Promise<DrainReport> {
@@ -154,11 +159,20 @@ export class Drain {
 
   async #runHooks(at: 'begin' | 'end'): Promise<void> {
     // After abort() nobody wants to wait for anything; at the deadline their part of the time is left.
-    const leftMs = () => (this.#forcedBy === 'abort' ? 0 : this.#began + this.plan.deadlineMs - performance.now())
-    await this.#stage.hooks.run(at, leftMs, report => {
+    const leftMs = () => (this.#aborted.isOpen ? 0 : this.#began + this.plan.deadlineMs - performance.now())
+    await this.#stage.hooks.run(at, leftMs, this.#aborted.opened, report => {
       this.#hooks.push(report)
       this.#stage.hook(report)
     })
+  }
+
+  /** Somebody's patch of a server or a socket threw: what is left is destroyed, and the drain ends all the same. */
+  #fail(error: unknown): DrainReport {
+    this.#stage.fault('the drain', error)
+    this.abort('abort')
+    for (const tracker of this.#stage.trackers) for (const connection of tracker.connections) connection.destroy('abort')
+    this.#stage.enter('aborted')
+    return this.#finish()
   }
 
   #progress(): void {

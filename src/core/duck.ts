@@ -226,6 +226,7 @@ export class Duck {
       progress: progress => this.#events.emit('progress', progress),
       hook: report => this.#events.emit('hook', report),
       stats: () => this.stats(),
+      fault: this.#host.fault,
     })
     this.#drain = drain
     if (abort) drain.abort(abort)

@@ -55,24 +55,26 @@ export class Hooks {
    * Runs the hooks of one moment, those that are added meanwhile included. One that throws or hangs does not stop the rest.
    *
    * @param leftMs How long the drain itself still has: nothing runs beyond that.
+   * @param aborted Settles when nobody waits any longer.
    */
-  async run(at: 'begin' | 'end', leftMs: () => number, done: (report: HookReport) => void): Promise<void> {
+  async run(at: 'begin' | 'end', leftMs: () => number, aborted: Promise<unknown>, done: (report: HookReport) => void): Promise<void> {
     // A Set is iterated live: late registrations are run, removed ones are not.
     for (const entry of this.#entries) {
       if (entry.at !== at) continue
       const limitMs = Math.min(entry.timeoutMs, leftMs())
       if (limitMs <= 0) done({ name: entry.name, at, outcome: 'skipped', durationMs: 0 })
-      else done(await runHook(entry, limitMs))
+      else done(await runHook(entry, limitMs, aborted))
     }
   }
 }
 
-async function runHook({ name, run, at }: Entry, limitMs: number): Promise<HookReport> {
+async function runHook({ name, run, at }: Entry, limitMs: number, aborted: Promise<unknown>): Promise<HookReport> {
   const began = performance.now()
   const controller = new AbortController()
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<{ outcome: 'timeout' }>(resolve => {
     timer = setTimeout(() => resolve({ outcome: 'timeout' }), limitMs)
+    void aborted.then(() => resolve({ outcome: 'timeout' }))
   })
   const work = (async () => {
     await run(controller.signal)

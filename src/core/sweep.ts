@@ -20,6 +20,7 @@ export interface Limits {
 export class Sweep {
   #connections: Iterable<Connection>
   #limits: Limits
+  #fault: (where: string, error: unknown) => void
   #began = 0
   #timer: NodeJS.Timeout | undefined
   /** When the timer fires. */
@@ -27,9 +28,10 @@ export class Sweep {
   #passing = false
   #stopped = true
 
-  constructor(connections: Iterable<Connection>, limits: Limits) {
+  constructor(connections: Iterable<Connection>, limits: Limits, fault: (where: string, error: unknown) => void) {
     this.#connections = connections
     this.#limits = limits
+    this.#fault = fault
   }
 
   start(): void {
@@ -102,7 +104,14 @@ export class Sweep {
         continue
       }
       if (!slow) patience = PATIENCE
-      for (const connection of connections.slice(i, (i += BATCH))) act(connection)
+      for (const connection of connections.slice(i, (i += BATCH))) {
+        try {
+          act(connection)
+        } catch (error) {
+          // Somebody's patch of the socket: the others are to be closed all the same.
+          this.#fault('closing a connection', error)
+        }
+      }
     }
   }
 

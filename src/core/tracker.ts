@@ -65,7 +65,7 @@ export class Tracker implements Tracking {
     const fault: TrackerHost['fault'] = (where, error) => host.fault(where, error)
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
-    this.#sweep = new Sweep(this.connections, settings)
+    this.#sweep = new Sweep(this.connections, settings, fault)
     this.#secure = server instanceof https.Server
     this.#release = intercept(server, (event, first, second) => this.#see(event, first, second))
   }
