@@ -1,5 +1,6 @@
 import net from 'node:net'
 import tls from 'node:tls'
+import { leftover } from './_leftovers.ts'
 import { AnswerParser, type Answer } from './_parser.ts'
 
 /** Where a server listens, and how to reach it. */
@@ -80,7 +81,11 @@ export class Client {
       this.error ??= error.code ?? error.message
       this.#ended('reset')
     })
-    socket.on('close', () => this.#ended('fin'))
+    const closed = leftover(() => socket.destroy())
+    socket.on('close', () => {
+      closed()
+      this.#ended('fin')
+    })
   }
 
   /** Connects, with TLS if the address has a certificate. */

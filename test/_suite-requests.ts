@@ -192,7 +192,7 @@ export function requests(world: World): void {
   })
 
   scenario(world, 'a handler that never ends is cut at the deadline and named, without its query', {
-    options: { deadlineMs: 500 },
+    options: { deadlineMs: 800 },
   }, async s => {
     const client = await s.warm()
     s.forgive(client.request('/hang?token=secret', { method: 'POST', body: 'x' }))
@@ -201,16 +201,16 @@ export function requests(world: World): void {
     const started = performance.now()
     const report = await s.drain()
     const took = performance.now() - started
-    assert.ok(took > 350 && took < 2_500, `settled after ${took} ms`)
+    assert.ok(took > 600 && took < 3_000, `settled after ${took} ms`)
     await client.ended()
     assert.equal(await idle.ended(), 'fin')
     reported(report, ({ outcome, forcedBy, destroyed }) => {
       assert.equal(outcome, 'forced')
       assert.equal(forcedBy, 'deadline')
-      assert.equal(destroyed.length, 1)
-      assert.equal(destroyed[0]?.why, 'deadline')
-      assert.equal(destroyed[0]?.method, 'POST')
-      assert.equal(destroyed[0]?.path, '/hang')
+      const busy = destroyed.find(({ state }) => state === 'active')
+      assert.equal(busy?.why, 'deadline')
+      assert.equal(busy?.method, 'POST')
+      assert.equal(busy?.path, '/hang')
       assert.ok(!JSON.stringify(destroyed).includes('secret'))
     })
   })

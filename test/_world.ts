@@ -5,8 +5,12 @@ import type { AddressInfo } from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import type { Readable } from 'node:stream'
+import { after } from 'node:test'
 import { wrap, type DrainReport, type Duck, type Options } from '../src/core/index.ts'
 import type { Address } from './_client.ts'
+import { endLeftovers, leftover } from './_leftovers.ts'
+
+after(endLeftovers)
 
 /** What a handler answers with, in a form that every framework can send by its own means. */
 export interface Reply {
@@ -102,6 +106,10 @@ export function listen(server: http.Server, unix = false): Promise<void> {
     server.once('error', reject)
     server.listen(whereToListen(unix), () => {
       server.off('error', reject)
+      server.once('close', leftover(() => {
+        server.close()
+        server.closeAllConnections()
+      }))
       resolve()
     })
   })

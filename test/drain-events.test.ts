@@ -46,7 +46,7 @@ test('a drain that goes on says once a second what is still holding it, without 
   release(id)
   await drained
   assert.deepEqual(seen, [['POST /gate']])
-  assert.equal(lines.filter(line => /held by POST \/gate \d/.test(line)).length, 1, lines.join('\n'))
+  assert.equal(lines.filter(line => /draining for .*POST \/gate \d/.test(line)).length, 1, lines.join('\n'))
   assert.ok(!lines.join('').includes('secret'))
   await site.close()
 })

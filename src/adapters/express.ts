@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duck } from '../core/index.ts'
-import { wrapApp, type AppOptions, type WrappedApp } from './wrap-app.ts'
+import { checkApp, wrapApp, type AppOptions, type WrappedApp } from './wrap-app.ts'
 
 export type { AppOptions, WrappedApp }
 
@@ -19,6 +19,7 @@ export interface ExpressLike {
   (req: IncomingMessage, res: ServerResponse): unknown
   use(handler: (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void): unknown
   request: object
+  listen: (...args: never[]) => unknown
 }
 
 /**
@@ -27,13 +28,18 @@ export interface ExpressLike {
  * With `admit: 'reject'` (or a predicate) the 503 is raised at the place where this is called: after your logging and header
  * middleware, before your routes. What a route before that place answers is served.
  *
+ * `app.listen()` listens with this server from now on, too.
+ *
  * @returns The server, still to listen, and its duck, which handlers find as `req.lameduck`.
- * @throws {LameduckError} As `wrap`.
+ * @throws {LameduckError} As `wrap`; `ERR_LAMEDUCK_SERVER` for something that is no application.
  */
 export function lameduck(app: ExpressLike, options: AppOptions = {}): WrappedApp {
+  checkApp(app, typeof app === 'function' && 'request' in app && 'use' in app, 'an Express application, the result of express()')
   const { server, duck, rejection } = wrapApp((req, res) => void app(req, res), options)
   // On the prototype of all requests of this application: nothing to do for each of them.
   Object.defineProperty(app.request, 'lameduck', { value: duck, configurable: true })
+  // Out of habit: Express would make another server, which nobody drains.
+  app.listen = server.listen.bind(server)
   app.use((req, _res, next) => next(rejection.of(req)))
   return { server, duck }
 }

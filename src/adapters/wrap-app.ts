@@ -1,5 +1,5 @@
 import http, { type RequestListener } from 'node:http'
-import { wrap, type Duck, type Options, type WrappableServer } from '../core/index.ts'
+import { LameduckError, wrap, type Duck, type Options, type WrappableServer } from '../core/index.ts'
 import { Rejection } from './rejection.ts'
 
 /** Options of an adapter: those of `wrap`, and the server if it is to be one of your own. */
@@ -12,6 +12,13 @@ export interface AppOptions extends Options {
 export interface WrappedApp {
   server: WrappableServer
   duck: Duck
+}
+
+/** @throws {LameduckError} `ERR_LAMEDUCK_SERVER` unless ok. */
+export function checkApp(app: unknown, ok: boolean, expected: string): void {
+  if (ok) return
+  const what = typeof app === 'function' ? `the function ${app.name}` : ((app as object | undefined)?.constructor?.name ?? typeof app)
+  throw new LameduckError('ERR_LAMEDUCK_SERVER', `cannot wrap ${what}; allowed: ${expected}`)
 }
 
 /** From an application's request listener to a wrapped server, with a way to raise the 503 of rejected requests in the framework. */

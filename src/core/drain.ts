@@ -9,6 +9,12 @@ import { turn } from './turn.ts'
 /** How often a drain says what is holding it. */
 const PROGRESS_MS = 1_000
 
+/**
+ * A lame duck ends early only when no client has connected for so long: to one that opens a connection for each request,
+ * no open connection does not mean that it has gone elsewhere. More than the 250 ms that a balancer leaves between two checks.
+ */
+const CALM_MS = 300
+
 /** The part of the deadline that is kept for the hooks, at most, when connections would use it all. */
 const HOOKS_SHARE = 0.2
 
@@ -56,8 +62,10 @@ export class Drain {
   #hooks: HookReport[] = []
   /** Not counted yet. */
   #unknown = -1
-  /** No connection is left, for the moment. */
+  /** No connection is left, and no client comes any more. */
   #empty = new Latch()
+  #calm: NodeJS.Timeout | undefined
+  #lame = false
   /** Nothing is waited for any longer, and why. */
   #cut = new Latch<'deadline' | 'abort'>()
   #forcedBy: 'deadline' | 'abort' | undefined
@@ -82,7 +90,13 @@ export class Drain {
 
   /** The last connection of a server has ended. Those that nobody has seen may be in use. */
   emptied(): void {
-    if (this.#unknown === 0 && this.#stage.trackers.every(({ connections }) => connections.size === 0)) this.#empty.open()
+    const { trackers } = this.#stage
+    if (!this.#lame || this.#unknown !== 0 || trackers.some(({ connections }) => connections.size > 0)) return
+    const lastAccept = Math.max(...trackers.filter(({ server }) => server.listening).map(({ acceptedAt }) => acceptedAt))
+    const leftMs = lastAccept + CALM_MS - performance.now()
+    clearTimeout(this.#calm)
+    if (leftMs > 0) this.#calm = setTimeout(() => this.emptied(), leftMs)
+    else this.#empty.open()
   }
 
   destroyed(entry: Destroyed): void {
@@ -128,6 +142,7 @@ export class Drain {
     // Straight on, in the same turn: whoever calls drain() without a lame duck sees it draining.
     if (this.plan.lameduckMs === 0 && !this.#stage.hooks.has('begin')) return
     await unknown
+    this.#lame = true
     this.emptied()
     let over: NodeJS.Timeout | undefined
     const elapsed = new Promise<void>(resolve => {
@@ -136,6 +151,8 @@ export class Drain {
     const served = Promise.race([elapsed, this.#empty.opened])
     await Promise.race([Promise.all([served, this.#runHooks('begin')]), this.#cut.opened, this.#resumed.opened])
     clearTimeout(over)
+    clearTimeout(this.#calm)
+    this.#lame = false
   }
 
   async #countUnknown(): Promise<void> {

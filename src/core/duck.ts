@@ -48,7 +48,7 @@ export class Duck {
       destroyed: entry => this.#drain?.destroyed(entry),
       fault,
     }
-    if (logger) void new Narrator(logger, this.#events, () => this.stats(), () => this.#drain?.plan.reason ?? 'lameduck()')
+    if (logger) void new Narrator(logger, this.#events, () => this.stats(), () => this.#drain?.plan)
     this.#leave = signals || drainOnCrash ? join(this, { signals: signals || [], exit, drainOnCrash }) : () => {}
   }
 
@@ -163,6 +163,7 @@ export class Duck {
 
   /** Destroys every connection at once and skips the hooks that have not begun. @returns The report, `outcome: 'forced'`. */
   abort(reason = 'abort()'): Promise<DrainReport> {
+    if (this.#state !== 'drained' && this.#state !== 'aborted') this.#events.emit('abort', reason, this.stats())
     if (!this.#drain) return this.#begin(plan({ reason, lameduckMs: 0 }, this.#settings), 'abort')
     this.#drain.abort('abort')
     return this.#drain.report

@@ -25,6 +25,8 @@ export interface Events {
   fault: [fault: Fault]
   /** So many connections were open before `wrap()`: they are seen from their next request on, and not drained before. */
   unknown: [count: number]
+  /** What is left is destroyed now, because of `abort()` or a second signal: why, and what that was. */
+  abort: [reason: string, stats: Stats]
   /** The drain is over. */
   report: [report: DrainReport]
 }
@@ -35,6 +37,7 @@ const channels = {
   hook: diagnostics.channel('lameduck:hook'),
   fault: diagnostics.channel('lameduck:fault'),
   unknown: diagnostics.channel('lameduck:unknown'),
+  abort: diagnostics.channel('lameduck:abort'),
   report: diagnostics.channel('lameduck:report'),
 }
 

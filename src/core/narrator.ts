@@ -1,5 +1,5 @@
 import type { Emitter, Fault, Progress } from './events.ts'
-import type { Logger } from './options.ts'
+import type { DrainOptions, Logger } from './options.ts'
 import type { DrainReport, HookReport, Stats } from './report.ts'
 
 /** How many of the requests that hold a drain are named in one line. */
@@ -29,13 +29,18 @@ function describe({ connections, inFlight }: Stats): string {
 export class Narrator {
   #logger: Logger
 
-  constructor(logger: Logger, events: Emitter, stats: () => Stats, reason: () => string) {
+  constructor(logger: Logger, events: Emitter, stats: () => Stats, plan: () => Required<DrainOptions> | undefined) {
     this.#logger = logger
     events.on('state', (state, previous) => {
+      const { reason = 'lameduck()', lameduckMs = Infinity } = plan() ?? {}
       if (state === 'running') this.#say('info', `back in rotation from ${previous}`)
-      if (state === 'lameduck') this.#say('info', `${reason()}: out of rotation, serving on: ${describe(stats())}`)
-      if (state === 'draining') this.#say('info', `draining: closing the listener and what is idle: ${describe(stats())}`)
+      if (state === 'lameduck' && lameduckMs > 0) {
+        const limit = lameduckMs === Infinity ? 'until resume() or drain()' : `for up to ${seconds(lameduckMs)}`
+        this.#say('info', `${reason}: out of rotation, serving on ${limit}; open: ${describe(stats())}`)
+      }
+      if (state === 'draining') this.#say('info', `${reason}: draining, closing the listener and what is idle; open: ${describe(stats())}`)
     })
+    events.on('abort', (reason, left) => this.#say('warn', `${reason}: destroying what is left: ${describe(left)}`))
     events.on('progress', progress => this.#progress(progress))
     events.on('hook', report => this.#hook(report))
     events.on('fault', fault => this.#fault(fault))
@@ -55,23 +60,25 @@ export class Narrator {
   }
 
   #progress({ elapsedMs, stats }: Progress): void {
-    this.#say('info', `${stats.state === 'lameduck' ? 'lame duck' : stats.state} for ${seconds(elapsedMs)}, held by ${describe(stats)}`)
+    this.#say('info', `${stats.state === 'lameduck' ? 'lame duck' : 'draining'} for ${seconds(elapsedMs)}; open: ${describe(stats)}`)
   }
 
   #hook({ name, outcome, durationMs, error }: HookReport): void {
     if (outcome === 'ok') this.#say('info', `hook ${name} done in ${seconds(durationMs)}`)
-    else this.#say('warn', `hook ${name} ${outcome}${error === undefined ? '' : `: ${reasonOf(error)}`}`)
+    else this.#say('warn', `hook ${name}: ${outcome} after ${seconds(durationMs)}${error === undefined ? '' : `: ${reasonOf(error)}`}`)
   }
 
   #fault({ where, error }: Fault): void {
     this.#say('warn', `${where} failed: ${reasonOf(error)}`)
   }
 
-  #report({ outcome, durationMs, served, rejected, destroyed, forcedBy }: DrainReport): void {
+  #report({ outcome, durationMs, served, rejected, destroyed, forcedBy, hooks }: DrainReport): void {
     if (outcome === 'resumed') return
     const cut = outcome === 'forced' ? ` (forced by ${forcedBy})` : ''
-    const numbers = `served ${served}, rejected ${rejected}, destroyed ${destroyed.length}`
-    this.#say(cut ? 'warn' : 'info', `drained${cut} in ${seconds(durationMs)}: ${numbers}`)
+    const numbers = [`served ${served}`, `rejected ${rejected}`, `destroyed ${destroyed.length}`]
+    const bad = hooks.filter(hook => hook.outcome !== 'ok').map(({ name }) => name)
+    if (bad.length > 0) numbers.push(`hooks that failed: ${bad.join(', ')}`)
+    this.#say(cut || bad.length > 0 ? 'warn' : 'info', `drained${cut} in ${seconds(durationMs)}: ${numbers.join(', ')}`)
     for (const { why, method, path, ageMs, remote, unsentBytes } of destroyed.slice(0, 10)) {
       const what = method === undefined ? 'connection' : `${method} ${path}`
       this.#say('warn', `destroyed by ${why}: ${what} of ${remote ?? 'a unix socket'}, ${seconds(ageMs)}, ${count(unsentBytes, 'byte')} unsent`)

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { constants } from 'node:os'
 import { inspect } from 'node:util'
 import { LameduckError } from './errors.ts'
 
@@ -129,7 +130,9 @@ export function checkKeys(name: string, value: unknown, known: object): void {
   check(name, value, isRecord(value), 'an object')
   for (const key of Object.keys(value as object)) {
     if (!Object.hasOwn(known, key)) {
-      refuse(`${name}.${key}`, (value as Record<string, unknown>)[key], `one of ${Object.keys(known).join(', ')}`)
+      const text = inspect((value as Record<string, unknown>)[key], { depth: 0 })
+      const allowed = Object.keys(known).join(', ')
+      throw new LameduckError('ERR_LAMEDUCK_OPTION', `${name}.${key} (${text}) is no option; allowed: ${allowed}`)
     }
   }
 }
@@ -140,6 +143,7 @@ function given<T extends object>(options: T): T {
 }
 
 function checkHealth(health: HealthOptions): Required<HealthOptions> {
+  check('options.health', health, isRecord(health), 'an object, or false')
   checkKeys('options.health', health, DEFAULTS.health)
   const all = { ...DEFAULTS.health, ...given(health) }
   for (const name of ['live', 'ready'] as const) {
@@ -160,7 +164,7 @@ function checkSignals(signals: unknown): void {
   const allowed = 'an array of signal names such as "SIGTERM", or false'
   check('options.signals', signals, signals === false || Array.isArray(signals), allowed)
   // SIGKILL and SIGSTOP cannot be caught: process.on() throws for them, much later.
-  const catchable = (name: unknown) => typeof name === 'string' && /^SIG(?!KILL$|STOP$)[A-Z0-9]+$/.test(name)
+  const catchable = (name: unknown) => typeof name === 'string' && /^SIG(?!KILL$|STOP$)/.test(name) && name in constants.signals
   if (signals) for (const name of signals as unknown[]) check('options.signals', name, catchable(name), allowed)
 }
 

@@ -35,7 +35,7 @@ function peer(socket: Socket): string | undefined {
 export function checkServer(server: unknown): asserts server is WrappableServer {
   if (server instanceof http.Server || server instanceof https.Server) return
   const what = (server as object | undefined)?.constructor?.name ?? typeof server
-  throw new LameduckError('ERR_LAMEDUCK_SERVER', `cannot wrap ${what}; allowed: an http.Server or https.Server`)
+  throw new LameduckError('ERR_LAMEDUCK_SERVER', `cannot wrap ${what}; allowed: an http.Server or https.Server (for an application of a framework, see lameduck/express, /koa, /hapi)`)
 }
 
 /** The connections of one server, and what becomes of them phase by phase. */
@@ -46,6 +46,8 @@ export class Tracker implements Tracking {
   readonly counters: Counters = { accepted: 0, served: 0, rejected: 0, refused: 0 }
   readonly listener: Listener
   readonly lingerMs: number
+  /** When the last connection was accepted, on the clock of `performance.now()`. */
+  acceptedAt = -Infinity
   #phase: 'running' | 'lameduck' | 'draining' = 'running'
   #settings: Settings
   #host: TrackerHost
@@ -192,6 +194,7 @@ export class Tracker implements Tracking {
 
   #connected(socket: Socket): void {
     this.counters.accepted++
+    this.acceptedAt = performance.now()
     if (!this.#secure) {
       this.#track(socket)
       return
