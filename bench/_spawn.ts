@@ -33,7 +33,8 @@ export interface ServerChild {
   ask(question: 'memory'): Promise<Memory>
   /** The ids that reached the application. */
   executed(): number[]
-  longestStallMs(): number
+  /** The longest loop iteration since SIGTERM, by the clock and by CPU time. */
+  longestStall(): { wallMs: number, cpuMs: number }
   /** Ends it whatever its state, and removes its files. */
   dispose(): Promise<void>
 }
@@ -59,7 +60,10 @@ export async function spawnServer(options: SpawnOptions): Promise<ServerChild> {
     port,
     exited,
     executed: () => readFileSync(journal, 'utf8').split('\n').filter(Boolean).map(Number),
-    longestStallMs: () => readFileSync(stallFile).readDoubleLE(0),
+    longestStall() {
+      const file = readFileSync(stallFile)
+      return { wallMs: file.readDoubleLE(0), cpuMs: file.readDoubleLE(8) }
+    },
     ask(question: Question) {
       child.send(question)
       return nextMessage<never>(child)

@@ -206,9 +206,28 @@ test('the deadline counts from drain(), lame duck included', async () => {
   const started = performance.now()
   const report = await site.drain()
   const took = performance.now() - started
-  assert.ok(took > 750 && took < 1_250, `settled after ${took} ms`)
+  assert.ok(took > 750 && took < 1_150, `settled after ${took} ms`)
   assert.equal(report?.forcedBy, 'deadline')
   await client.ended()
+})
+
+test('a lame duck that was asked for lasts as long as it was asked to, whatever share of the deadline that is', async () => {
+  const site = await rawWorld(false).start(app, { options: { lameduckMs: 600, deadlineMs: 800 } })
+  const client = await Client.open(site.address)
+  const id = client.request('/gate')
+  while (site.executed.length === 0) await turns(1)
+  const started = performance.now()
+  let draining = Number.NaN
+  site.duck!.on('state', state => {
+    if (state === 'draining') draining = performance.now() - started
+  })
+  const drained = site.drain()
+  await sleep(500)
+  release(id)
+  await drained
+  assert.ok(draining > 490, `lasted ${draining} ms`)
+  await client.ended()
+  await site.close()
 })
 
 test('drain({ deadlineMs, lameduckMs }) overrides the options', async () => {

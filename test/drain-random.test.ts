@@ -210,5 +210,5 @@ test('random clients and a drain at a random moment: no ghost, nothing lost, not
   const seed = Number(process.env.LAMEDUCK_SEED ?? Date.now() % 2 ** 31)
   freshId()
   // fast-check prints the seed, the path and the smallest plan that fails; LAMEDUCK_SEED repeats a run.
-  await fc.assert(fc.asyncProperty(plan, play), { seed, numRuns: 40, interruptAfterTimeLimit: 10_000, markInterruptAsFailure: false, includeErrorInReport: true })
+  await fc.assert(fc.asyncProperty(plan, play), { seed, numRuns: Number(process.env.LAMEDUCK_RUNS ?? 40), interruptAfterTimeLimit: 10_000, markInterruptAsFailure: false, includeErrorInReport: true })
 })

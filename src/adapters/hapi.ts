@@ -6,7 +6,7 @@ import { Rejection } from './rejection.ts'
 export interface HapiLike {
   listener: unknown
   ext(event: 'onRequest', method: (request: { raw: { req: IncomingMessage } }, h: { continue: symbol }) => symbol): void
-  ext(event: 'onPreStop', method: () => Promise<void>): void
+  ext(event: 'onPreStop' | 'onPostStop', method: () => void | Promise<void>): void
   decorate(type: 'request', property: string, value: unknown): void
   expose(key: string, value: unknown): void
   stop(): Promise<void>
@@ -17,6 +17,15 @@ function boom(error: Error & { statusCode: number; headers: Record<string, strin
   const { statusCode, message, headers } = error
   const payload = { statusCode, error: 'Service Unavailable', message }
   return Object.assign(error, { isBoom: true, isServer: true, data: null, output: { statusCode, payload, headers } })
+}
+
+/** `Promise.withResolvers`, which Node 20 lacks. */
+function later(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = () => {}
+  const promise = new Promise<void>(done => {
+    resolve = done
+  })
+  return { promise, resolve }
 }
 
 function register(server: HapiLike, options: Options = {}): void {
@@ -32,19 +41,25 @@ function register(server: HapiLike, options: Options = {}): void {
   })
 
   // hapi's own stop() half-closes idle connections and goes on executing what arrives on them: so it drains first, and a
-  // drain stops hapi last. Whichever came first brings the other along, once.
+  // drain stops hapi last. Whichever came first brings the other along, once, and each waits for the other's part.
   let stopping = false
+  const connectionsEnded = later()
+  const stopped = later()
   server.ext('onPreStop', async () => {
+    // Registered now, so that it runs after all of the application's.
+    server.ext('onPostStop', stopped.resolve)
     if (stopping) return
     stopping = true
-    await duck.drain({ reason: 'server.stop()' })
+    // Not for the whole drain: that waits for hapi. Unless it is over without having asked, because it was cut.
+    await Promise.race([connectionsEnded.promise, duck.drain({ reason: 'server.stop()' })])
   })
   const stop = async () => {
-    if (stopping) return
+    connectionsEnded.resolve()
+    if (stopping) return stopped.promise
     stopping = true
-    await server.stop()
+    return server.stop()
   }
-  duck.onDrain('hapi server.stop()', stop, { timeoutMs: options.deadlineMs ?? DEFAULTS.deadlineMs })
+  duck.onDrain('hapi server.stop()', stop, { timeoutMs: options.deadlineMs || DEFAULTS.deadlineMs })
 }
 
 /**

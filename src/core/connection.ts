@@ -90,6 +90,8 @@ export class Connection {
   since: number
   /** The socket's `bytesRead` as the last request ended: any more is the beginning of another one. */
   seen = 0
+  /** Who is at the other end of a TLS handshake. */
+  peer: string | undefined = undefined
   /** A response that says `Connection: close` is on its way (RFC 9112 §9.6). */
   saidClose = false
   /** The last request handed to the application and not answered yet. Responses go out in order, so it is the one that may say `close`. */
@@ -249,6 +251,7 @@ export class Connection {
 
   /** Leaves the socket as it was found. */
   release(): void {
+    clearTimeout(this.#linger)
     this.relax()
     this.#detach()
   }

@@ -133,11 +133,11 @@ export class Drain {
 
   /** Out of rotation, serving on: until the time is over and the first hooks are done, or no connection is left. */
   async #lameduck(): Promise<void> {
-    this.#stage.enter('lameduck')
     for (const tracker of this.#stage.trackers) {
       tracker.lameduck()
       if (tracker.listener.shared) tracker.listener.giveUp()
     }
+    this.#stage.enter('lameduck')
     const unknown = this.#countUnknown()
     // Straight on, in the same turn: whoever calls drain() without a lame duck sees it draining.
     if (this.plan.lameduckMs === 0 && !this.#stage.hooks.has('begin')) return
@@ -149,7 +149,9 @@ export class Drain {
       over = setTimeout(resolve, this.plan.lameduckMs)
     })
     const served = Promise.race([elapsed, this.#empty.opened])
-    await Promise.race([Promise.all([served, this.#runHooks('begin')]), this.#cut.opened, this.#resumed.opened])
+    const hooks = this.#runHooks('begin')
+    await Promise.race([Promise.all([served, hooks]), this.#cut.opened, this.#resumed.opened])
+    await hooks
     clearTimeout(over)
     clearTimeout(this.#calm)
     this.#lame = false
@@ -175,9 +177,15 @@ export class Drain {
   }
 
   async #runHooks(at: 'begin' | 'end'): Promise<void> {
-    // After abort() nobody wants to wait for anything; at the deadline their part of the time is left.
-    const leftMs = () => (this.#aborted.isOpen ? 0 : this.#began + this.plan.deadlineMs - performance.now())
-    await this.#stage.hooks.run(at, leftMs, this.#aborted.opened, report => {
+    // At the deadline their part of the time is left to those at the end; after abort() nobody wants to wait for anything.
+    const over = () => this.#aborted.isOpen || (at === 'begin' && (this.#cut.isOpen || this.#resumed.isOpen))
+    const leftMs = () => (over() ? 0 : this.#began + this.plan.deadlineMs - performance.now())
+    const aborted = this.#aborted.opened.then(() => 'aborted' as const)
+    const stopped = at === 'end' ? aborted : Promise.race([
+      this.#resumed.opened.then(() => 'aborted' as const),
+      this.#cut.opened.then(why => (why === 'deadline' ? 'timeout' as const : 'aborted' as const)),
+    ])
+    await this.#stage.hooks.run(at, leftMs, stopped, report => {
       this.#hooks.push(report)
       this.#stage.hook(report)
     })

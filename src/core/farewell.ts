@@ -27,7 +27,8 @@ export function sayClose(res: ServerResponse, connection: Connection, leaving: (
   const writeHead = res.writeHead as (...args: unknown[]) => ServerResponse
   res.writeHead = function (this: ServerResponse, ...args: unknown[]): ServerResponse {
     if (this.headersSent || connection.last !== this || !leaving()) return writeHead.apply(this, args)
-    const at = typeof args[1] === 'string' ? 2 : 1
+    // As Node takes them: the headers may come third without a reason phrase, too.
+    const at = typeof args[1] === 'string' || (args[2] !== undefined && args[2] !== null) ? 2 : 1
     this.removeHeader('Keep-Alive')
     if (typeof args[at] === 'object' && args[at] !== null) args[at] = withClose(args[at] as Headers)
     else this.setHeader('Connection', 'close')

@@ -37,6 +37,7 @@ export class Hooks {
     const { at = 'end', timeoutMs = TIMEOUT_MS } = options
     check('options.at', at, at === 'begin' || at === 'end', '"begin" or "end"')
     checkDuration('options.timeoutMs', timeoutMs)
+    check('options.timeoutMs', timeoutMs, timeoutMs > 0, 'more than 0 milliseconds')
     const entry = { name, run, at, timeoutMs }
     this.#entries.add(entry)
     return () => void this.#entries.delete(entry)
@@ -55,26 +56,26 @@ export class Hooks {
    * Runs the hooks of one moment, those that are added meanwhile included. One that throws or hangs does not stop the rest.
    *
    * @param leftMs How long the drain itself still has: nothing runs beyond that.
-   * @param aborted Settles when nobody waits any longer.
+   * @param stopped Settles when nobody waits any longer, with what to say of a hook that runs just then.
    */
-  async run(at: 'begin' | 'end', leftMs: () => number, aborted: Promise<unknown>, done: (report: HookReport) => void): Promise<void> {
+  async run(at: 'begin' | 'end', leftMs: () => number, stopped: Promise<'timeout' | 'aborted'>, done: (report: HookReport) => void): Promise<void> {
     // A Set is iterated live: late registrations are run, removed ones are not.
     for (const entry of this.#entries) {
       if (entry.at !== at) continue
       const limitMs = Math.min(entry.timeoutMs, leftMs())
       if (limitMs <= 0) done({ name: entry.name, at, outcome: 'skipped', durationMs: 0 })
-      else done(await runHook(entry, limitMs, aborted))
+      else done(await runHook(entry, limitMs, stopped))
     }
   }
 }
 
-async function runHook({ name, run, at }: Entry, limitMs: number, aborted: Promise<unknown>): Promise<HookReport> {
+async function runHook({ name, run, at }: Entry, limitMs: number, stopped: Promise<'timeout' | 'aborted'>): Promise<HookReport> {
   const began = performance.now()
   const controller = new AbortController()
   let timer: NodeJS.Timeout | undefined
-  const late = new Promise<{ outcome: 'timeout' }>(resolve => {
+  const late = new Promise<{ outcome: 'timeout' | 'aborted' }>(resolve => {
     timer = setTimeout(() => resolve({ outcome: 'timeout' }), limitMs)
-    void aborted.then(() => resolve({ outcome: 'timeout' }))
+    void stopped.then(outcome => resolve({ outcome }))
   })
   const work = (async () => {
     await run(controller.signal)
@@ -82,6 +83,6 @@ async function runHook({ name, run, at }: Entry, limitMs: number, aborted: Promi
   })().catch((error: unknown) => ({ outcome: 'failed' as const, error }))
   const result = await Promise.race([late, work])
   clearTimeout(timer)
-  if (result.outcome === 'timeout') controller.abort()
+  if (result.outcome === 'timeout' || result.outcome === 'aborted') controller.abort()
   return { name, at, durationMs: Math.round(performance.now() - began), ...result }
 }

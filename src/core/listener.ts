@@ -65,7 +65,13 @@ export class Listener {
 
   /** In a cluster worker the primary holds the listener, and hands what was meant for this worker to the next one. */
   get shared(): boolean {
-    return cluster.isWorker && this.#server.listening
+    return cluster.isWorker && this.#server.listening && !this.#exclusive
+  }
+
+  /** A worker's own listener, by the options of `listen()`: nobody takes over. */
+  get #exclusive(): boolean {
+    const [options] = (this.#listenArgs ?? []) as [{ exclusive?: boolean; reusePort?: boolean } | undefined]
+    return Boolean(options?.exclusive || options?.reusePort)
   }
 
   /** It can be given up for a while: others go on accepting, and `listen()` was seen, so that there is a way back. */

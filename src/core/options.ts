@@ -218,5 +218,6 @@ export function plan(options: DrainOptions, settings: Settings): Required<DrainO
   const { deadlineMs = settings.deadlineMs, reason = 'drain()' } = options
   checkDuration('options.deadlineMs', deadlineMs)
   check('options.reason', reason, typeof reason === 'string', 'a string')
-  return { deadlineMs, reason, lameduckMs: lameduckOf(options.lameduckMs, { lameduckMs: settings.lameduckMs, deadlineMs }) }
+  const own = options.lameduckMs ?? (options.deadlineMs === undefined ? settings.lameduckMs : undefined)
+  return { deadlineMs, reason, lameduckMs: lameduckOf(own, { lameduckMs: settings.lameduckMs, deadlineMs }) }
 }

@@ -13,9 +13,9 @@ export interface InFlight {
 export interface Destroyed {
   /**
    * deadline, abort: all that was left; linger: the peer did not answer our FIN in time; head, handshake: half of it never
-   * became whole; upgraded: the socket's time was over.
+   * became whole; upgraded: the socket's time was over; unknown: opened before `wrap()` and silent since.
    */
-  why: 'deadline' | 'abort' | 'linger' | 'head' | 'handshake' | 'upgraded'
+  why: 'deadline' | 'abort' | 'linger' | 'head' | 'handshake' | 'upgraded' | 'unknown'
   state: ConnectionState
   /** Milliseconds since the connection came into that state. */
   ageMs: number
@@ -32,7 +32,8 @@ export interface Destroyed {
 export interface HookReport {
   name: string
   at: 'begin' | 'end'
-  outcome: 'ok' | 'failed' | 'timeout' | 'skipped'
+  /** aborted: the drain was aborted, or resumed, while it ran; skipped: so before it began, or no time was left. */
+  outcome: 'ok' | 'failed' | 'timeout' | 'aborted' | 'skipped'
   durationMs: number
   /** What it threw. */
   error?: unknown
@@ -57,7 +58,7 @@ export interface DrainReport {
   closed: number
   destroyed: Destroyed[]
   hooks: HookReport[]
-  /** Connections that were opened before `wrap()` and never carried a request since: closed by Node's own rules. */
+  /** Connections that were opened before `wrap()` and carried no request since: destroyed after `upgradedMs`. */
   unknown: number
 }
 

@@ -55,6 +55,8 @@ export class Tracker implements Tracking {
   #sweep: Sweep
   #secure: boolean
   #handshakes = new Map<string, Connection>()
+  /** Requests that came with an `Expect` header, once there was one. */
+  #expected: WeakSet<ServerResponse> | undefined
   #empty = new Latch()
   #release: () => void
 
@@ -109,7 +111,9 @@ export class Tracker implements Tracking {
     if (this.connections.size > 0) await this.#empty.opened
     clearTimeout(upgraded)
     this.#sweep.stop()
+    const unknown = setTimeout(() => void this.#destroyUnknown(), this.#settings.upgradedMs)
     await this.listener.end()
+    clearTimeout(unknown)
     this.server.off('checkContinue', this.#continue)
   }
 
@@ -122,6 +126,7 @@ export class Tracker implements Tracking {
     // Those that nobody saw, too.
     this.server.closeAllConnections()
     void this.listener.end()
+    this.server.off('checkContinue', this.#continue)
   }
 
   /** Connections that Node counts and we do not: opened before `wrap()`, and silent since. */
@@ -154,6 +159,8 @@ export class Tracker implements Tracking {
 
   gone(connection: Connection): void {
     this.connections.delete(connection)
+    const { peer: key } = connection
+    if (key !== undefined && this.#handshakes.get(key) === connection) this.#handshakes.delete(key)
     if (this.connections.size > 0) return
     if (this.#phase === 'draining') this.#empty.open()
     this.#host.emptied()
@@ -168,8 +175,12 @@ export class Tracker implements Tracking {
   #see(event: string | symbol, first: unknown, second: unknown): boolean {
     switch (event) {
       case 'request':
+        // The application's `checkContinue` listener hands on what came by here before.
+        if (this.#expected?.has(second as ServerResponse)) return false
+        return this.#requested(first as IncomingMessage, second as ServerResponse)
       case 'checkContinue':
       case 'checkExpectation':
+        ;(this.#expected ??= new WeakSet()).add(second as ServerResponse)
         return this.#requested(first as IncomingMessage, second as ServerResponse)
       case 'connection':
         this.#connected(first as Socket)
@@ -202,10 +213,8 @@ export class Tracker implements Tracking {
     const connection = this.#track(socket, true)
     const key = peer(socket)
     if (key === undefined) return
+    connection.peer = key
     this.#handshakes.set(key, connection)
-    socket.once('close', () => {
-      if (this.#handshakes.get(key) === connection) this.#handshakes.delete(key)
-    })
   }
 
   #secured(socket: Socket): void {
@@ -233,7 +242,7 @@ export class Tracker implements Tracking {
   #requested(req: IncomingMessage, res: ServerResponse): boolean {
     // A socket that was open before wrap() shows itself with its next request.
     const connection = connectionOf(req.socket) ?? this.#track(req.socket)
-    // An application's `checkContinue` listener hands the same request on as `request`.
+    // `reject` hands it on to the application.
     if (connection.last === res) return false
     if (connection.over) {
       this.counters.refused++
@@ -256,17 +265,25 @@ export class Tracker implements Tracking {
       connection.upgraded()
       return false
     }
+    // Node has taken its own listeners off the socket: nobody else reads it to its end or hears its errors.
+    socket.on('error', () => socket.destroy())
+    socket.resume()
     // Behind requests in flight there is nothing to write yet; the last of those says `close`, and that is the answer.
     if (connection.state === 'active') {
       this.counters.refused++
       return true
     }
-    // Node has taken its own listeners off the socket: nobody else reads it to its end or hears its errors.
-    socket.on('error', () => socket.destroy())
-    socket.resume()
     this.counters.rejected++
     connection.close(this.#admission.refusal)
     return true
+  }
+
+  /** Silent since before `wrap()`: nobody can tell what they are waiting for, so they get what an upgraded socket gets. */
+  async #destroyUnknown(): Promise<void> {
+    const count = await this.unknown()
+    const entry: Destroyed = { why: 'unknown', state: 'fresh', ageMs: this.#settings.upgradedMs, unsentBytes: 0 }
+    for (let i = 0; i < count; i++) this.#host.destroyed(entry)
+    this.server.closeAllConnections()
   }
 
   #sayClose(res: ServerResponse, connection: Connection): void {
