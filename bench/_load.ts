@@ -60,7 +60,7 @@ export interface Counts {
 export interface Load {
   readonly counts: Readonly<Counts>
   readonly lost: readonly Lost[]
-  /** performance.now() when the last of the connections ended. NaN before. */
+  /** performance.now() when the client learnt of the last end: FIN, RST or a response that says so. NaN before. */
   readonly endedAt: number
   /** Resolves when every connection has ended (and, with `reconnect`, none is going to be opened). */
   readonly ended: Promise<void>
@@ -98,6 +98,7 @@ class LoadRun implements Load {
   #unanswered = new Set<number>()
   #connections = new Set<Connection>()
   #slots: number
+  #lastEnd = 0
   #settle!: () => void
   #random: () => number
 
@@ -137,9 +138,10 @@ class LoadRun implements Load {
     return id > 0 && id <= this.counts.sent && !this.#unanswered.has(id)
   }
 
-  closed(connection: Connection, end: End, lost: Lost | undefined): void {
+  closed(connection: Connection, end: End, endedAt: number, lost: Lost | undefined): void {
     this.#connections.delete(connection)
     this.counts[end]++
+    this.#lastEnd = Math.max(this.#lastEnd, endedAt)
     if (lost) {
       this.counts.lost++
       this.lost.push(lost)
@@ -150,7 +152,7 @@ class LoadRun implements Load {
       return
     }
     if (--this.#slots === 0) {
-      this.endedAt = performance.now()
+      this.endedAt = this.#lastEnd
       this.#settle()
     }
   }
@@ -171,6 +173,7 @@ class Connection {
   #again: boolean
   #opened: () => void
   #end: End | undefined
+  #endedAt = 0
   #thinking: NodeJS.Timeout | undefined
   #pending: { id: number, sentAt: number, silentMs: number, before: number } | undefined
   #answers = 0
@@ -236,6 +239,7 @@ class Connection {
   /** A RST after the FIN is what the end was: bytes may have gone with it. */
   #ending(end: End): void {
     clearTimeout(this.#thinking)
+    if (!this.#end) this.#endedAt = performance.now()
     if (!this.#end || end === 'reset') this.#end = end
   }
 
@@ -250,10 +254,10 @@ class Connection {
     if (end !== 'refused' && this.#heardAt > 0) this.#load.counts.open--
     const pending = this.#pending
     const lost = pending && {
-      ...pending, connection: this.slot, end, endedAt: performance.now(), received: this.#received.length,
+      ...pending, connection: this.slot, end, endedAt: this.#endedAt, received: this.#received.length,
     }
     this.#opened()
-    this.#load.closed(this, end, lost)
+    this.#load.closed(this, end, this.#endedAt, lost)
   }
 
   stop(): void {

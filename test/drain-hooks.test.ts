@@ -216,6 +216,7 @@ test('hooks at the begin run again in the drain after a resume', async () => {
     await sleep(20)
   }, { at: 'begin' })
   const drained = duck.drain()
+  while (runs === 0) await sleep(1)
   duck.resume()
   assert.equal((await drained).outcome, 'resumed')
   await duck.drain({ lameduckMs: 0 })

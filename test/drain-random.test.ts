@@ -209,6 +209,6 @@ async function play({ drainMs, quietMs, lameduckMs, clients }: Plan): Promise<vo
 test('random clients and a drain at a random moment: no ghost, nothing lost, nothing left', { timeout: 60_000 }, async () => {
   const seed = Number(process.env.LAMEDUCK_SEED ?? Date.now() % 2 ** 31)
   freshId()
-  // fast-check prints the seed, the path and the smallest plan that fails; LAMEDUCK_SEED repeats a run.
+  // fast-check prints the seed, the path and the smallest plan that fails; LAMEDUCK_SEED repeats a run, LAMEDUCK_RUNS makes it longer (10 s at most).
   await fc.assert(fc.asyncProperty(plan, play), { seed, numRuns: Number(process.env.LAMEDUCK_RUNS ?? 40), interruptAfterTimeLimit: 10_000, markInterruptAsFailure: false, includeErrorInReport: true })
 })

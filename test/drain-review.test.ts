@@ -72,7 +72,7 @@ test('a silent connection from before wrap() gets upgradedMs, and is named', asy
   await once(server, 'connection')
   const duck = wrap(server, { ...quick, upgradedMs: 100 })
   const report = await duck.drain()
-  assert.deepEqual([report.outcome, report.unknown, report.destroyed.map(({ why }) => why)], ['clean', 1, ['unknown']])
+  assert.deepEqual([report.outcome, report.unknown, report.destroyed.map(({ why }) => why)], ['forced', 1, ['unknown']])
   assert.ok(report.durationMs < 2_000)
   client.destroy()
 })

@@ -207,7 +207,8 @@ export class Drain {
   #finish(resumed?: 'resumed'): DrainReport {
     const now = sum(this.#stage.trackers)
     const before = this.#before
-    const unsent = this.#destroyed.some(({ unsentBytes }) => unsentBytes > 0)
+    // An unknown one may have had a request in flight.
+    const unsent = this.#destroyed.some(({ why, unsentBytes }) => unsentBytes > 0 || why === 'unknown')
     const forcedBy = this.#forcedBy ?? (unsent ? 'data' as const : undefined)
     return {
       outcome: resumed ?? (forcedBy ? 'forced' : 'clean'),

@@ -163,9 +163,8 @@ export class Duck {
 
   /** Destroys every connection at once and skips the hooks that have not begun. @returns The report, `outcome: 'forced'`. */
   abort(reason = 'abort()'): Promise<DrainReport> {
-    const why = String(reason)
-    if (this.#state !== 'drained' && this.#state !== 'aborted') this.#events.emit('abort', why, this.stats())
-    if (!this.#drain) return this.#begin(plan({ reason: why, lameduckMs: 0 }, this.#settings), 'abort')
+    if (this.#state !== 'drained' && this.#state !== 'aborted') this.#events.emit('abort', reason, this.stats())
+    if (!this.#drain) return this.#begin(plan({ reason, lameduckMs: 0 }, this.#settings), 'abort')
     this.#drain.abort('abort')
     return this.#drain.report
   }

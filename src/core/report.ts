@@ -45,7 +45,7 @@ export interface DrainReport {
   outcome: 'clean' | 'forced' | 'resumed'
   /** What started it: a signal's name, `drain()`, … */
   reason: string
-  /** Only when forced: the deadline, `abort()` or a second signal, or unflushed data on a connection that reached its own limit. */
+  /** Only when forced: the deadline, `abort()` or a second signal, or unflushed data (or an unknown state) on a connection that reached its own limit. */
   forcedBy?: 'deadline' | 'abort' | 'data'
   durationMs: number
   /** Responses of the application that were finished in the drain. */
