@@ -72,7 +72,10 @@ test('a silent connection from before wrap() gets upgradedMs, and is named', asy
   await once(server, 'connection')
   const duck = wrap(server, { ...quick, upgradedMs: 100 })
   const report = await duck.drain()
-  assert.deepEqual([report.outcome, report.unknown, report.destroyed.map(({ why }) => why)], ['forced', 1, ['unknown']])
+  assert.equal(report.unknown, 1)
+  // Newer Nodes close it themselves.
+  const left = Number.parseInt(process.versions.node) <= 24
+  assert.deepEqual([report.outcome, report.destroyed.map(({ why }) => why)], left ? ['forced', ['unknown']] : ['clean', []])
   assert.ok(report.durationMs < 2_000)
   client.destroy()
 })
