@@ -61,7 +61,7 @@ before(async () => {
   await sh(bare, 'npm', 'install', '--offline', '--no-audit', '--no-fund', '--ignore-scripts', tarball)
   await cp(join(fixtures, 'consumer-js'), bare, { recursive: true })
   await cp(bare, full, { recursive: true })
-  await lend(full, 'express', 'koa', '@hapi/hapi')
+  await lend(full, 'express', 'koa', '@hapi/hapi', 'pino', 'winston')
 })
 
 after(() => rm(temp, { recursive: true, force: true }))
@@ -99,6 +99,10 @@ test('import: http, Express, Koa and hapi servers drain while in use', async () 
 
 test('require: http, Express, Koa and hapi servers drain while in use', async () => {
   await node(full, 'cjs.cjs', ...frameworks)
+})
+
+test('console, pino and winston take the log', async () => {
+  await node(full, 'esm.mjs', 'loggers')
 })
 
 test('an ESM and a CJS copy in one process recognise each other\'s wrap and share the signal listener', async () => {
@@ -145,7 +149,7 @@ async function compile(name: string, type: 'module' | 'commonjs', files: string[
 // Two at a time: each is mostly one core's work, on what TypeScript and Node declare.
 suite('strict TypeScript compiles', { concurrency: 2 }, () => {
   const own = ['core.ts', 'adapters.ts']
-  const types = ['@types/express', '@types/koa', '@hapi/hapi']
+  const types = ['@types/express', '@types/koa', '@hapi/hapi', 'pino', 'winston']
 
   test('as ESM without any framework\'s types', () => compile('ts-esm', 'module', own))
 

@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { withTables } from '../bench/readme.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
@@ -124,4 +125,8 @@ test('README: each option of the table exists, with that default, and none is mi
     if (typeof value === 'string' || typeof value === 'boolean') assert.equal(text, `\`${typeof value === 'string' ? `'${value}'` : value}\``, name)
     if (Array.isArray(value)) assert.equal(text, value.join(', '), name)
   }
+})
+
+test('README: its measured tables are those of bench/results', () => {
+  assert.equal(readme, withTables(readme))
 })
