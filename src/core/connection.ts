@@ -1,14 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { Recent, Settling } from './recent.ts'
 import type { Destroyed, InFlight } from './report.ts'
-
-/** Where a socket keeps its connection: a property costs less than a map, and goes with the socket. */
-const CONNECTION = Symbol('lameduck.connection')
+import { hold, holderOf, letGo, restore, type Holder } from './tracked-socket.ts'
 
 /** On a response that is not the application's (health, 503): not counted as served. */
 const ASIDE = Symbol('lameduck.aside')
 
-type TrackedSocket = Socket & { [CONNECTION]?: Connection | undefined }
 type TrackedResponse = ServerResponse & { [ASIDE]?: true }
 
 /**
@@ -26,6 +24,7 @@ export interface Tracking {
   readonly lingerMs: number
   /** The server is out of rotation: its connections are to end with care. */
   readonly leaving: boolean
+  readonly recent: Recent
   served(): void
   idle(connection: Connection): void
   gone(connection: Connection): void
@@ -34,7 +33,7 @@ export interface Tracking {
 
 /** The connection of a socket, if it is tracked. */
 export function connectionOf(socket: Socket | null): Connection | undefined {
-  return (socket as TrackedSocket | null)?.[CONNECTION]
+  return holderOf(socket) as Connection | undefined
 }
 
 /** Leaves a response out of the count of what the application served. */
@@ -42,22 +41,9 @@ export function setAside(res: ServerResponse): void {
   ;(res as TrackedResponse)[ASIDE] = true
 }
 
-// Shared by all requests and connections: a closure per request would be felt.
-
+// Shared by all requests: a closure for each would be felt.
 function onResponseClose(this: ServerResponse): void {
   connectionOf(this.req.socket)?.responded(this)
-}
-
-function onSocketClose(this: Socket): void {
-  connectionOf(this)?.closed()
-}
-
-/**
- * In place of `destroySoon()`, which Node calls after a response that said `Connection: close`: it would close the socket
- * with unread bytes in it (pipelined requests, the rest of an upload), and the RST that follows overtakes the response.
- */
-function lingerSoon(this: Socket): void {
-  connectionOf(this)?.close()
 }
 
 /**
@@ -82,11 +68,14 @@ function path(url = ''): string {
   return query === -1 ? url : url.slice(0, query)
 }
 
-/** One connection of a client, TLS included, from the accept to the end. */
-export class Connection {
+/** `Connection.seen` was not read when the last request ended. */
+const UNSEEN = -1
+
+/** One connection of a client, TLS included, from the accept to the end. Its fields are few: a server has as many of each as connections. */
+export class Connection implements Holder, Settling {
   /** The socket that HTTP runs on; until a TLS handshake is done, the TCP socket. */
   socket: Socket
-  /** When it became what it is (accepted, active, idle), on the clock of `performance.now()`. */
+  /** When it became what it is (accepted, active, idle), in whole milliseconds on the clock of `performance.now()`; late by a tick of `Recent` at most. */
   since: number
   /** The socket's `bytesRead` as the last request ended: any more is the beginning of another one. */
   seen = 0
@@ -94,16 +83,11 @@ export class Connection {
   peer: string | undefined = undefined
   /** A response that says `Connection: close` is on its way (RFC 9112 §9.6). */
   saidClose = false
-  /** The last request handed to the application and not answered yet. Responses go out in order, so it is the one that may say `close`. */
+  /** The last request handed to the application, until its end was noticed. Responses go out in order, so it is the one that may say `close`. */
   last: ServerResponse | undefined = undefined
   #tracking: Tracking
-  #state: 'handshake' | 'http' | 'upgraded' | 'closing'
-  #used = false
-  #inFlight = 0
-  /** The last response was finished before its request had arrived whole: what still comes is the rest of that. */
-  #uploading = false
-  /** `seen` is known before the response has closed. */
-  #marked = false
+  /** uploading: idle, but the last response was finished before its request had arrived whole; what still comes is the rest of that. */
+  #state: 'handshake' | 'fresh' | 'used' | 'uploading' | 'upgraded' | 'closing'
   #reported = false
   /** The pipelined ones before `last`. */
   #earlier: ServerResponse[] | undefined = undefined
@@ -111,16 +95,21 @@ export class Connection {
 
   constructor(socket: Socket, tracking: Tracking, handshake: boolean) {
     this.socket = socket
-    this.since = performance.now()
+    this.since = Math.ceil(performance.now())
     this.#tracking = tracking
-    this.#state = handshake ? 'handshake' : 'http'
-    this.#attach()
+    this.#state = handshake ? 'handshake' : 'fresh'
+    hold(socket, this)
   }
 
   get state(): ConnectionState {
-    if (this.#state !== 'http') return this.#state
-    if (this.#inFlight > 0) return 'active'
-    return this.#used ? 'idle' : 'fresh'
+    const state = this.#state
+    if (state === 'closing' || state === 'upgraded') return state
+    if (this.last && !this.last.closed) return 'active'
+    return state === 'used' || state === 'uploading' ? 'idle' : state
+  }
+
+  get leaving(): boolean {
+    return this.#tracking.leaving
   }
 
   /** What still arrives cannot be answered any more, and so must not be executed. */
@@ -128,7 +117,7 @@ export class Connection {
     return this.saidClose || this.#state === 'closing'
   }
 
-  /** Half a head (or half a handshake) was received and waits for its rest. A stream that is no socket counts no bytes. */
+  /** Half a head (or half a handshake) was received and waits for its rest, or may have been. A stream that is no socket counts no bytes. */
   get partial(): boolean {
     return (this.socket.bytesRead ?? this.seen) !== this.seen
   }
@@ -140,51 +129,59 @@ export class Connection {
 
   /** The TLS handshake is done: HTTP runs on `socket` from now on. */
   secured(socket: Socket): void {
-    this.#detach()
+    letGo(this.socket)
     this.socket = socket
-    this.since = performance.now()
-    this.#state = 'http'
-    this.#attach()
+    this.since = Math.ceil(performance.now())
+    this.#state = 'fresh'
+    hold(socket, this)
   }
 
-  /** A request was handed to the application. */
+  /** A request was handed to the application. In rotation this is all that a request costs, but for a look at it later. */
   requested(res: ServerResponse): void {
-    if (this.#inFlight++ === 0) this.since = performance.now()
-    else if (this.last) (this.#earlier ??= []).push(this.last)
+    const { last } = this
+    const { leaving, recent } = this.#tracking
+    const pipelined = last !== undefined && !last.closed
+    if (pipelined) (this.#earlier ??= []).push(last)
+    else if (last) this.#count()
+    else if (!leaving) recent.add(this)
+    if (!pipelined) this.since = leaving ? Math.ceil(performance.now()) : recent.now
     this.last = res
-    this.#used = true
-    this.#uploading = false
-    this.#marked = false
-    if (this.#tracking.leaving && !hasBody(res.req)) this.#mark()
-    res.on('close', onResponseClose)
+    this.seen = UNSEEN
+    this.#state = 'used'
+    if (pipelined || leaving) res.on('close', onResponseClose)
+    if (leaving && !hasBody(res.req)) this.#mark()
   }
 
-  /** Its response has closed: flushed to the kernel, or aborted with the connection. `finish` alone would miss the latter. */
-  responded(res: TrackedResponse): void {
-    if (res.writableFinished && res[ASIDE] === undefined) this.#tracking.served()
-    if (--this.#inFlight > 0) return
-    this.last = undefined
-    this.#earlier = undefined
-    this.since = performance.now()
-    if (!this.#marked) this.seen = this.socket.bytesRead ?? 0
-    this.#uploading = !res.req.complete
-    if (this.#state === 'http') this.#tracking.idle(this)
+  /**
+   * Looks whether the last response has closed; if not, listens for it. `finish` alone would miss an aborted one. When the
+   * server leaves at this very moment there is no telling whether half a head has come since then: that connection is unsure.
+   */
+  settle(): void {
+    const { last } = this
+    if (last === undefined) return
+    if (!last.closed) last.on('close', onResponseClose)
+    else {
+      if (!this.leaving) this.#mark()
+      this.#idle(this.#tracking.recent.now)
+    }
+  }
+
+  /** A response has closed: flushed to the kernel, or aborted with the connection. */
+  responded(res: ServerResponse): void {
+    if (res !== this.last) return
+    if (this.seen === UNSEEN) this.#mark()
+    this.#idle(Math.ceil(performance.now()))
   }
 
   /** The socket left HTTP/1; its request has no response of ours to wait for. */
   upgraded(): void {
     this.#state = 'upgraded'
-    this.since = performance.now()
+    this.since = Math.ceil(performance.now())
   }
 
-  /** From now on every end of this connection is a FIN with a linger, never a RST over a response. Undone by `relax()`. */
-  careful(): void {
-    this.socket.destroySoon = lingerSoon
+  /** The server leaves: from here on it counts what arrives behind a request in flight. */
+  lameduck(): void {
     if (this.last?.req.complete) this.#mark()
-  }
-
-  relax(): void {
-    if (Object.hasOwn(this.socket, 'destroySoon')) delete (this.socket as Partial<Socket>).destroySoon
   }
 
   /**
@@ -223,8 +220,12 @@ export class Connection {
       this.destroy('handshake')
       return
     }
+    if (this.seen === UNSEEN) {
+      this.close()
+      return
+    }
     this.#report('head')
-    this.close(this.#uploading ? undefined : 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n')
+    this.close(this.#state === 'uploading' ? undefined : 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n')
   }
 
   /** Ends it now, whatever is unsent, and says so in the report. */
@@ -236,8 +237,8 @@ export class Connection {
 
   /** The requests in flight, oldest first. */
   inFlight(): InFlight[] {
-    if (!this.last) return []
-    const ageMs = Math.round(performance.now() - this.since)
+    if (!this.last || this.last.closed) return []
+    const ageMs = Math.max(0, Math.round(performance.now() - this.since))
     const open = [...(this.#earlier ?? []).filter(res => !res.closed), this.last]
     return open.map(({ req }) => ({ method: req.method ?? '', path: path(req.url), ageMs }))
   }
@@ -245,21 +246,41 @@ export class Connection {
   /** The socket has closed. Pipelined responses that never had the socket get no `close` event: hence this clears them all. */
   closed(): void {
     clearTimeout(this.#linger)
-    ;(this.socket as TrackedSocket)[CONNECTION] = undefined
+    letGo(this.socket)
+    this.#count()
     this.#tracking.gone(this)
   }
 
   /** Leaves the socket as it was found. */
   release(): void {
     clearTimeout(this.#linger)
-    this.relax()
-    this.#detach()
+    restore(this.socket)
+  }
+
+  #idle(since: number): void {
+    const { last } = this
+    this.#count()
+    this.since = since
+    if (this.#state !== 'used') return
+    if (!last?.req.complete) this.#state = 'uploading'
+    this.#tracking.idle(this)
+  }
+
+  /** Forgets the requests that have ended, and counts those that were served. */
+  #count(): void {
+    for (const res of this.#earlier ?? []) this.#served(res)
+    if (this.last) this.#served(this.last)
+    this.#earlier = undefined
+    this.last = undefined
+  }
+
+  #served(res: TrackedResponse): void {
+    if (res.writableFinished && res[ASIDE] === undefined) this.#tracking.served()
   }
 
   /** The request in flight has arrived whole: what comes from here on is another one, and half a head of that gets its time. */
   #mark(): void {
     this.seen = this.socket.bytesRead ?? 0
-    this.#marked = true
   }
 
   /** Once for each connection: what ended it is what counts. */
@@ -271,22 +292,10 @@ export class Connection {
     this.#tracking.destroyed({
       why,
       state: this.state,
-      ageMs: Math.round(performance.now() - this.since),
+      ageMs: Math.max(0, Math.round(performance.now() - this.since)),
       ...(request && { method: request.method, path: request.path }),
       ...(remoteAddress !== undefined && { remote: `${remoteAddress}:${remotePort}` }),
       unsentBytes: this.socket.writableLength,
     })
-  }
-
-  #attach(): void {
-    ;(this.socket as TrackedSocket)[CONNECTION] = this
-    this.socket.on('close', onSocketClose)
-    if (this.#tracking.leaving) this.careful()
-  }
-
-  #detach(): void {
-    // Not `delete`: that would turn the socket into a slow and larger dictionary.
-    ;(this.socket as TrackedSocket)[CONNECTION] = undefined
-    this.socket.off('close', onSocketClose)
   }
 }

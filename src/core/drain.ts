@@ -35,9 +35,10 @@ interface Totals extends Counters {
 
 function sum(trackers: readonly Tracker[]): Totals {
   const total: Totals = { accepted: 0, served: 0, rejected: 0, refused: 0, gone: 0 }
-  for (const { counters, connections } of trackers) {
-    for (const key of ['accepted', 'served', 'rejected', 'refused'] as const) total[key] += counters[key]
-    total.gone += counters.accepted - connections.size
+  for (const tracker of trackers) {
+    const counted = tracker.count()
+    for (const key of ['accepted', 'served', 'rejected', 'refused'] as const) total[key] += counted[key]
+    total.gone += counted.accepted - tracker.connections.size
   }
   return total
 }
@@ -57,7 +58,7 @@ export class Drain {
   readonly #report = new Latch<DrainReport>()
   #stage: Stage
   #began = performance.now()
-  #before: Totals
+  #before = sum([])
   #destroyed: Destroyed[] = []
   #hooks: HookReport[] = []
   /** Not counted yet. */
@@ -76,7 +77,6 @@ export class Drain {
   constructor(plan: Required<DrainOptions>, stage: Stage) {
     this.plan = plan
     this.#stage = stage
-    this.#before = sum(stage.trackers)
   }
 
   get report(): Promise<DrainReport> {
@@ -137,6 +137,7 @@ export class Drain {
       tracker.lameduck()
       if (tracker.listener.shared) tracker.listener.giveUp()
     }
+    this.#before = sum(this.#stage.trackers)
     this.#stage.enter('lameduck')
     const unknown = this.#countUnknown()
     // Straight on, in the same turn: whoever calls drain() without a lame duck sees it draining.

@@ -100,7 +100,8 @@ export class Duck {
     const counters = { accepted: 0, served: 0, rejected: 0, refused: 0 }
     const inFlight: Stats['inFlight'] = []
     for (const tracker of this.#trackers) {
-      for (const key of Object.keys(counters) as (keyof typeof counters)[]) counters[key] += tracker.counters[key]
+      const counted = tracker.count()
+      for (const key of Object.keys(counters) as (keyof typeof counters)[]) counters[key] += counted[key]
       for (const connection of tracker.connections) {
         connections.total++
         const { state } = connection

@@ -50,15 +50,20 @@ export class Sweep {
     clearTimeout(this.#timer)
   }
 
-  /** When this connection's time is over, on the clock of `performance.now()`. */
-  #due(connection: Connection): number {
+  /** When this connection has been quiet long enough, on the clock of `performance.now()`. */
+  #quiet(connection: Connection): number {
     const { state } = connection
-    if (state !== 'idle' && state !== 'fresh' && state !== 'handshake') return Infinity
+    return state === 'idle' || state === 'fresh' || state === 'handshake' ? connection.since + this.#limits.quietMs : Infinity
+  }
+
+  /** When its time is over. */
+  #due(connection: Connection): number {
+    const quiet = this.#quiet(connection)
+    if (quiet === Infinity || !connection.partial) return quiet
     // It may have become a secure one, in use: nobody can tell. The deadline is left for it.
-    if (connection.nameless && connection.partial) return Infinity
-    const quiet = connection.since + this.#limits.quietMs
+    if (connection.nameless) return Infinity
     // Whatever it has begun to send, it began before it was due as a quiet one: hence an absolute limit, bytes trickle or not.
-    return connection.partial ? Math.max(quiet, this.#began) + this.#limits.headMs : quiet
+    return Math.max(quiet, this.#began) + this.#limits.headMs
   }
 
   #end(connection: Connection): void {
@@ -66,20 +71,30 @@ export class Sweep {
     else connection.finish()
   }
 
-  /** Longest idle first: they are the least likely to be sending this very moment. */
   async #pass(): Promise<void> {
     this.#next = Infinity
     this.#passing = true
     // Two turns: the first may have begun before the bytes that matter arrived.
     await turn()
     await turn()
-    const now = performance.now()
-    const due = [...this.#connections].filter(connection => this.#due(connection) <= now)
-    await this.#closeAll(due.sort((a, b) => a.since - b.since))
+    await this.#closeAll(this.#longestFirst())
     this.#passing = false
     let next = Infinity
     for (const connection of this.#connections) next = Math.min(next, this.#due(connection))
     this.#arm(next)
+  }
+
+  /**
+   * Those that may be due, longest idle first: they are the least likely to be sending this very moment. In steps of two to
+   * the power of n, and without a look at their bytes: a sort, or a system's answer for each, would stall ten thousand.
+   */
+  #longestFirst(): Connection[] {
+    const now = performance.now()
+    const byAge: Connection[][] = Array.from({ length: 33 }, () => [])
+    for (const connection of this.#connections) {
+      if (this.#quiet(connection) <= now) byAge[Math.clz32(now - connection.since)]?.push(connection)
+    }
+    return byAge.flat()
   }
 
   /**

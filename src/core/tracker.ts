@@ -10,6 +10,7 @@ import { intercept } from './intercept.ts'
 import { Latch } from './latch.ts'
 import { Listener } from './listener.ts'
 import type { Settings } from './options.ts'
+import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
 import { Sweep } from './sweep.ts'
 
@@ -46,6 +47,7 @@ export class Tracker implements Tracking {
   readonly counters: Counters = { accepted: 0, served: 0, rejected: 0, refused: 0 }
   readonly listener: Listener
   readonly lingerMs: number
+  readonly recent = new Recent()
   /** When the last connection was accepted, on the clock of `performance.now()`. */
   acceptedAt = -Infinity
   #phase: 'running' | 'lameduck' | 'draining' = 'running'
@@ -78,6 +80,12 @@ export class Tracker implements Tracking {
     return this.#phase !== 'running'
   }
 
+  /** The numbers as of now: while in rotation the ends of requests are noticed a little later. */
+  count(): Counters {
+    this.recent.settle()
+    return this.counters
+  }
+
   /** Serves on, and asks every client to go elsewhere: responses say `Connection: close`. */
   lameduck(): void {
     if (this.#phase !== 'running') return
@@ -86,10 +94,13 @@ export class Tracker implements Tracking {
     if (this.#admission.selective && this.server.listenerCount('checkContinue') === 0) {
       this.server.on('checkContinue', this.#continue)
     }
+    this.recent.settle()
+    this.recent.stop()
     for (const connection of this.connections) {
-      connection.careful()
       const { last } = connection
-      if (last && !last.headersSent) this.#sayClose(last, connection)
+      if (last === undefined) continue
+      connection.lameduck()
+      if (!last.headersSent) this.#sayClose(last, connection)
     }
   }
 
@@ -98,7 +109,6 @@ export class Tracker implements Tracking {
     this.#phase = 'running'
     this.listener.comeBack()
     this.server.off('checkContinue', this.#continue)
-    for (const connection of this.connections) connection.relax()
   }
 
   /** Closes the listener, then each connection as its turn comes; done when the last one has ended. */
@@ -142,6 +152,7 @@ export class Tracker implements Tracking {
     this.server.off('checkContinue', this.#continue)
     this.listener.unwrap()
     this.#sweep.stop()
+    this.recent.stop()
     for (const connection of this.connections) connection.release()
     this.connections.clear()
     this.#handshakes.clear()

@@ -1,0 +1,71 @@
+import type { Socket } from 'node:net'
+
+/** Who has a socket, and hears of its end. */
+export interface Holder {
+  /** Its server is out of rotation: the socket is to end with care. */
+  readonly leaving: boolean
+  /** Ends it by a FIN with a linger. */
+  close(): void
+  /** It has closed. */
+  closed(): void
+}
+
+/** Where a socket keeps its holder: a property costs less than a map, and goes with the socket. */
+const HOLDER = Symbol('lameduck.holder')
+
+type TrackedSocket = Socket & { [HOLDER]?: Holder | undefined }
+
+/** A socket's own methods, if it has any, or else those of its class. */
+function inherited(socket: Socket): Socket {
+  return Object.getPrototypeOf(socket) as Socket
+}
+
+// Shared by all sockets: a closure for each would be felt, and a listener of `close` more so. That would be the one too many
+// for Node's list of them, which doubles, and then costs as much as all the rest of the tracking.
+
+function onClose(this: Socket): void {
+  holderOf(this)?.closed()
+}
+
+/** In place of `destroy()`, by which every socket ends: now is the time to listen for its `close`. */
+function destroy(this: Socket, error?: Error): Socket {
+  if (!this.destroyed && holderOf(this)) this.once('close', onClose)
+  return inherited(this).destroy.call(this, error)
+}
+
+/**
+ * In place of `destroySoon()`, which Node calls after a response that said `Connection: close`: it would close the socket
+ * with unread bytes in it (pipelined requests, the rest of an upload), and the RST that follows overtakes the response.
+ */
+function destroySoon(this: Socket): void {
+  const holder = holderOf(this)
+  if (holder?.leaving) holder.close()
+  else inherited(this).destroySoon.call(this)
+}
+
+export function holderOf(socket: Socket | null): Holder | undefined {
+  return (socket as TrackedSocket | null)?.[HOLDER]
+}
+
+/** Takes a socket, until it has closed or is let go. */
+export function hold(socket: TrackedSocket, holder: Holder): void {
+  socket[HOLDER] = holder
+  // A socket with a `destroy` of its own, by somebody's patch: theirs stays.
+  if (Object.hasOwn(socket, 'destroy')) socket.on('close', onClose)
+  else socket.destroy = destroy
+  if (!Object.hasOwn(socket, 'destroySoon')) socket.destroySoon = destroySoon
+}
+
+/** Lets a socket go; what was put on it stays, and only passes on. */
+export function letGo(socket: TrackedSocket): void {
+  // Not `delete`: that would turn the socket into a slow and larger dictionary.
+  socket[HOLDER] = undefined
+}
+
+/** Lets a socket go as it was found. */
+export function restore(socket: TrackedSocket): void {
+  letGo(socket)
+  socket.off('close', onClose)
+  if (socket.destroy === destroy) delete (socket as Partial<Socket>).destroy
+  if (socket.destroySoon === destroySoon) delete (socket as Partial<Socket>).destroySoon
+}
