@@ -99,7 +99,9 @@ export class Client {
   static dial(address: Address, options: { polite?: boolean } = {}): Client {
     const allowHalfOpen = !(options.polite ?? true)
     const { ca, ...where } = address
-    const target = { ...where, allowHalfOpen } as net.NetConnectOpts
+    // As HTTP clients do: otherwise Nagle's algorithm holds a written request back in the client's own kernel, while the
+    // server delays its ACK of the one before; that one is not lost by the server.
+    const target = { ...where, allowHalfOpen, noDelay: true } as net.NetConnectOpts
     if (ca === undefined) return new Client(net.connect(target))
     // A TLS socket of a client that was told the host's name checks the certificate as a browser would.
     return new Client(tls.connect({ ...target, ca, servername: 'localhost' } as tls.ConnectionOptions))

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { Lingerer, Lingering } from './lingering.ts'
 import type { Recent, Settling } from './recent.ts'
 import type { Destroyed, InFlight } from './report.ts'
 import { hold, holderOf, letGo, restore, type Holder } from './tracked-socket.ts'
@@ -21,10 +22,10 @@ export type ConnectionState = 'handshake' | 'fresh' | 'active' | 'idle' | 'upgra
 
 /** What a connection asks of the one who tracks it. */
 export interface Tracking {
-  readonly lingerMs: number
   /** The server is out of rotation: its connections are to end with care. */
   readonly leaving: boolean
   readonly recent: Recent
+  readonly lingering: Lingering
   served(): void
   idle(connection: Connection): void
   gone(connection: Connection): void
@@ -54,9 +55,8 @@ function endedAlready(this: Socket): Socket {
   return this
 }
 
-function endLinger(connection: Connection): void {
-  connection.destroy('linger')
-}
+/** Those that are in the report: few, so a field of each connection would be a waste. */
+const reported = new WeakSet<Connection>()
 
 /** RFC 9112 §6.3: a request without either header has no body. */
 function hasBody({ headers }: IncomingMessage): boolean {
@@ -72,7 +72,7 @@ function path(url = ''): string {
 const UNSEEN = -1
 
 /** One connection of a client, TLS included, from the accept to the end. Its fields are few: a server has as many of each as connections. */
-export class Connection implements Holder, Settling {
+export class Connection implements Holder, Settling, Lingerer {
   /** The socket that HTTP runs on; until a TLS handshake is done, the TCP socket. */
   socket: Socket
   /** When it became what it is (accepted, active, idle), in whole milliseconds on the clock of `performance.now()`; late by a tick of `Recent` at most. */
@@ -86,12 +86,13 @@ export class Connection implements Holder, Settling {
   /** The last request handed to the application, until its end was noticed. Responses go out in order, so it is the one that may say `close`. */
   last: ServerResponse | undefined = undefined
   #tracking: Tracking
-  /** uploading: idle, but the last response was finished before its request had arrived whole; what still comes is the rest of that. */
-  #state: 'handshake' | 'fresh' | 'used' | 'uploading' | 'upgraded' | 'closing'
-  #reported = false
+  /**
+   * uploading: idle, but the last response was finished before its request had arrived whole; what still comes is the rest of that.
+   * lingering: closing, and reading on until the peer's FIN.
+   */
+  #state: 'handshake' | 'fresh' | 'used' | 'uploading' | 'upgraded' | 'closing' | 'lingering'
   /** The pipelined ones before `last`. */
   #earlier: ServerResponse[] | undefined = undefined
-  #linger: NodeJS.Timeout | undefined = undefined
 
   constructor(socket: Socket, tracking: Tracking, handshake: boolean) {
     this.socket = socket
@@ -103,7 +104,8 @@ export class Connection implements Holder, Settling {
 
   get state(): ConnectionState {
     const state = this.#state
-    if (state === 'closing' || state === 'upgraded') return state
+    if (state === 'closing' || state === 'lingering') return 'closing'
+    if (state === 'upgraded') return state
     if (this.last && !this.last.closed) return 'active'
     return state === 'used' || state === 'uploading' ? 'idle' : state
   }
@@ -114,7 +116,7 @@ export class Connection implements Holder, Settling {
 
   /** What still arrives cannot be answered any more, and so must not be executed. */
   get over(): boolean {
-    return this.saidClose || this.#state === 'closing'
+    return this.saidClose || this.state === 'closing'
   }
 
   /** Half a head (or half a handshake) was received and waits for its rest, or may have been. A stream that is no socket counts no bytes. */
@@ -189,7 +191,7 @@ export class Connection implements Holder, Settling {
    * to answer it. Reads nothing more, not even the peer's FIN, until `linger()`.
    */
   finish(farewell?: string): void {
-    if (this.#state === 'closing') return
+    if (this.state === 'closing') return
     if (this.#state === 'handshake') {
       // There is no TLS session to close politely, and nothing unread: this is a plain FIN.
       this.socket.destroy()
@@ -204,9 +206,14 @@ export class Connection implements Holder, Settling {
 
   /** After `finish()`: reads on and discards until the peer's FIN, for a bounded time (RFC 9112 §9.6). */
   linger(): void {
-    if (this.#state !== 'closing' || this.#linger !== undefined || this.socket.destroyed) return
+    if (this.#state !== 'closing' || this.socket.destroyed) return
+    this.#state = 'lingering'
     this.socket.resume()
-    this.#linger = setTimeout(endLinger, this.#tracking.lingerMs, this)
+    this.#tracking.lingering.add(this)
+  }
+
+  giveUp(): void {
+    this.destroy('linger')
   }
 
   close(farewell?: string): void {
@@ -245,7 +252,6 @@ export class Connection implements Holder, Settling {
 
   /** The socket has closed. Pipelined responses that never had the socket get no `close` event: hence this clears them all. */
   closed(): void {
-    clearTimeout(this.#linger)
     letGo(this.socket)
     this.#count()
     this.#tracking.gone(this)
@@ -253,7 +259,6 @@ export class Connection implements Holder, Settling {
 
   /** Leaves the socket as it was found. */
   release(): void {
-    clearTimeout(this.#linger)
     restore(this.socket)
   }
 
@@ -285,8 +290,8 @@ export class Connection implements Holder, Settling {
 
   /** Once for each connection: what ended it is what counts. */
   #report(why: Destroyed['why']): void {
-    if (this.#reported) return
-    this.#reported = true
+    if (reported.has(this)) return
+    reported.add(this)
     const [request] = this.inFlight()
     const { remoteAddress, remotePort } = this.socket
     this.#tracking.destroyed({

@@ -4,6 +4,9 @@ import { turn } from './turn.ts'
 /** How many connections are closed between two polls for what has arrived on the others. */
 const BATCH = 16
 
+/** How many are looked at without a poll in between. */
+const GLANCE = 1_000
+
 /** A turn that took longer may have left bytes in the kernel: poll again before closing anything. */
 const SLOW_MS = 10
 
@@ -77,10 +80,13 @@ export class Sweep {
     // Two turns: the first may have begun before the bytes that matter arrived.
     await turn()
     await turn()
-    await this.#closeAll(this.#longestFirst())
+    await this.#closeAll(await this.#longestFirst())
+    // From here on what becomes idle says so: this look may have passed it already.
     this.#passing = false
     let next = Infinity
-    for (const connection of this.#connections) next = Math.min(next, this.#due(connection))
+    await this.#each(connection => {
+      next = Math.min(next, this.#due(connection))
+    })
     this.#arm(next)
   }
 
@@ -88,13 +94,22 @@ export class Sweep {
    * Those that may be due, longest idle first: they are the least likely to be sending this very moment. In steps of two to
    * the power of n, and without a look at their bytes: a sort, or a system's answer for each, would stall ten thousand.
    */
-  #longestFirst(): Connection[] {
+  async #longestFirst(): Promise<Connection[]> {
     const now = performance.now()
     const byAge: Connection[][] = Array.from({ length: 33 }, () => [])
-    for (const connection of this.#connections) {
+    await this.#each(connection => {
       if (this.#quiet(connection) <= now) byAge[Math.clz32(now - connection.since)]?.push(connection)
-    }
+    })
     return byAge.flat()
+  }
+
+  /** Looks at all, without holding up the event loop. */
+  async #each(look: (connection: Connection) => void): Promise<void> {
+    let count = 0
+    for (const connection of this.#connections) {
+      look(connection)
+      if (++count % GLANCE === 0) await turn()
+    }
   }
 
   /**

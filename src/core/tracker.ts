@@ -8,6 +8,7 @@ import { sayClose } from './farewell.ts'
 import type { Health } from './health.ts'
 import { intercept } from './intercept.ts'
 import { Latch } from './latch.ts'
+import { Lingering } from './lingering.ts'
 import { Listener } from './listener.ts'
 import type { Settings } from './options.ts'
 import { Recent } from './recent.ts'
@@ -46,7 +47,7 @@ export class Tracker implements Tracking {
   readonly connections = new Set<Connection>()
   readonly counters: Counters = { accepted: 0, served: 0, rejected: 0, refused: 0 }
   readonly listener: Listener
-  readonly lingerMs: number
+  readonly lingering: Lingering
   readonly recent = new Recent()
   /** When the last connection was accepted, on the clock of `performance.now()`. */
   acceptedAt = -Infinity
@@ -67,7 +68,7 @@ export class Tracker implements Tracking {
     this.order = order
     this.#settings = settings
     this.#host = host
-    this.lingerMs = settings.lingerMs
+    this.lingering = new Lingering(settings.lingerMs)
     const fault: TrackerHost['fault'] = (where, error) => host.fault(where, error)
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
@@ -153,6 +154,7 @@ export class Tracker implements Tracking {
     this.listener.unwrap()
     this.#sweep.stop()
     this.recent.stop()
+    this.lingering.stop()
     for (const connection of this.connections) connection.release()
     this.connections.clear()
     this.#handshakes.clear()
@@ -173,6 +175,7 @@ export class Tracker implements Tracking {
     const { peer: key } = connection
     if (key !== undefined && this.#handshakes.get(key) === connection) this.#handshakes.delete(key)
     if (this.connections.size > 0) return
+    this.lingering.stop()
     if (this.#phase === 'draining') this.#empty.open()
     this.#host.emptied()
   }

@@ -1,0 +1,37 @@
+/** What waits for its peer's FIN. */
+export interface Lingerer {
+  /** The time is over; whether or not it has ended by itself. */
+  giveUp(): void
+}
+
+/** Connections that wait for their peers' FINs, each for the same time: so one queue and one timer serve all of them. */
+export class Lingering {
+  #lingerMs: number
+  #queue: { one: Lingerer, until: number }[] = []
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(lingerMs: number) {
+    this.#lingerMs = lingerMs
+  }
+
+  add(one: Lingerer): void {
+    this.#queue.push({ one, until: performance.now() + this.#lingerMs })
+    this.#timer ??= setTimeout(() => this.#look(), this.#lingerMs)
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#queue = []
+  }
+
+  #look(): void {
+    this.#timer = undefined
+    const now = performance.now()
+    const waiting = this.#queue.findIndex(({ until }) => until > now)
+    const over = this.#queue.splice(0, waiting === -1 ? Infinity : waiting)
+    const [next] = this.#queue
+    if (next) this.#timer = setTimeout(() => this.#look(), next.until - now)
+    for (const { one } of over) one.giveUp()
+  }
+}
