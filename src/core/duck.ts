@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import { Drain } from './drain.ts'
 import { LameduckError } from './errors.ts'
 import { Emitter, type Events } from './events.ts'
@@ -7,6 +8,7 @@ import { join } from './lifecycle.ts'
 import { Narrator } from './narrator.ts'
 import { check, checkKeys, plan, type DrainOptions, type Settings } from './options.ts'
 import type { DrainReport, Stats } from './report.ts'
+import { requestSignal } from './request-signal.ts'
 import { Tracker, checkServer, type TrackerHost, type WrappableServer } from './tracker.ts'
 
 /** Options of {@link Duck.add}. */
@@ -59,6 +61,16 @@ export class Duck {
   /** Aborted as a drain begins: for event streams, long polls, consumers. After `resume()` there is a fresh one. */
   get signal(): AbortSignal {
     return this.#controller.signal
+  }
+
+  /**
+   * A signal for one request, for long polls and other answers that take their time: aborted as a drain begins, or when the
+   * client goes away; at once, if a drain has begun already.
+   *
+   * @param res The request's response.
+   */
+  signalFor(res: ServerResponse): AbortSignal {
+    return requestSignal(res, this.signal)
   }
 
   /** The last drain's report, once there is one. */
