@@ -1,16 +1,17 @@
 import http, { type RequestListener } from 'node:http'
-import { LameduckError, wrap, type Duck, type Options, type WrappableServer } from '../core/index.ts'
+import type https from 'node:https'
+import { LameduckError, wrap, type Duck, type Options } from '../core/index.ts'
 import { Rejection } from './rejection.ts'
 
 /** Options of an adapter: those of `wrap`, and the server if it is to be one of your own. */
 export interface AppOptions extends Options {
   /** A server that has the application as its request listener already, such as an `https.Server`. Default: a new `http.Server`. */
-  server?: WrappableServer
+  server?: http.Server | https.Server
 }
 
 /** What an adapter gives back. */
 export interface WrappedApp {
-  server: WrappableServer
+  server: http.Server | https.Server
   duck: Duck
 }
 

@@ -1,14 +1,18 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { Writable } from 'node:stream'
+import { isEventStream } from './event-stream.ts'
 import type { Lingerer, Lingering } from './lingering.ts'
 import type { Recent, Settling } from './recent.ts'
-import type { Destroyed, InFlight } from './report.ts'
+import { ageOf, obituary, pathOf, type Destroyed, type InFlight } from './report.ts'
+import type { Tracked } from './tracked.ts'
 import { hold, holderOf, letGo, restore, type Holder } from './tracked-socket.ts'
 
 /** On a response that is not the application's (health, 503): not counted as served. */
 const ASIDE = Symbol('lameduck.aside')
 
-type TrackedResponse = ServerResponse & { [ASIDE]?: true }
+type Aside = { [ASIDE]?: true }
+type TrackedResponse = ServerResponse & Aside & { stream?: Aside }
 
 /**
  * handshake: TCP is there, TLS not yet         -> fresh
@@ -27,8 +31,13 @@ export interface Tracking {
   readonly recent: Recent
   readonly lingering: Lingering
   served(): void
-  idle(connection: Connection): void
-  gone(connection: Connection): void
+  /** A connection has become idle. */
+  idle(): void
+  gone(connection: Tracked): void
+  /** The last request of a connection is to be its last. */
+  sayClose(res: ServerResponse, connection: Connection): void
+  /** The head of an event stream is out. */
+  eventStream(stream: Writable): void
   destroyed(entry: Destroyed): void
 }
 
@@ -38,8 +47,14 @@ export function connectionOf(socket: Socket | null): Connection | undefined {
 }
 
 /** Leaves a response out of the count of what the application served. */
-export function setAside(res: ServerResponse): void {
-  ;(res as TrackedResponse)[ASIDE] = true
+export function setAside(res: TrackedResponse): void {
+  // Of an HTTP/2 response it is the stream that is tracked.
+  ;(res.stream ?? res)[ASIDE] = true
+}
+
+/** Whether a response, or an HTTP/2 stream, was left out. */
+export function isAside(res: object): boolean {
+  return (res as TrackedResponse)[ASIDE] === true
 }
 
 // Shared by all requests: a closure for each would be felt.
@@ -63,16 +78,11 @@ function hasBody({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
-function path(url = ''): string {
-  const query = url.indexOf('?')
-  return query === -1 ? url : url.slice(0, query)
-}
-
 /** `Connection.seen` was not read when the last request ended. */
 const UNSEEN = -1
 
 /** One connection of a client, TLS included, from the accept to the end. Its fields are few: a server has as many of each as connections. */
-export class Connection implements Holder, Settling, Lingerer {
+export class Connection implements Tracked, Holder, Settling, Lingerer {
   /** The socket that HTTP runs on; until a TLS handshake is done, the TCP socket. */
   socket: Socket
   /** When it became what it is (accepted, active, idle), in whole milliseconds on the clock of `performance.now()`; late by a tick of `Recent` at most. */
@@ -108,6 +118,11 @@ export class Connection implements Holder, Settling, Lingerer {
     if (state === 'upgraded') return state
     if (this.last && !this.last.closed) return 'active'
     return state === 'used' || state === 'uploading' ? 'idle' : state
+  }
+
+  get quietSince(): number {
+    const { state } = this
+    return state === 'idle' || state === 'fresh' || state === 'handshake' ? this.since : Infinity
   }
 
   get leaving(): boolean {
@@ -183,7 +198,9 @@ export class Connection implements Holder, Settling, Lingerer {
 
   /** The server leaves: from here on it counts what arrives behind a request in flight. */
   lameduck(): void {
-    if (this.last?.req.complete) this.#mark()
+    const { last } = this
+    if (last?.req.complete) this.#mark()
+    if (last?.headersSent === false) this.#tracking.sayClose(last, this)
   }
 
   /**
@@ -235,6 +252,10 @@ export class Connection implements Holder, Settling, Lingerer {
     this.close(this.#state === 'uploading' ? undefined : 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n')
   }
 
+  expireUpgraded(): void {
+    if (this.#state === 'upgraded') this.destroy('upgraded')
+  }
+
   /** Ends it now, whatever is unsent, and says so in the report. */
   destroy(why: Destroyed['why']): void {
     if (this.socket.destroyed) return
@@ -250,8 +271,12 @@ export class Connection implements Holder, Settling, Lingerer {
 
   /** The requests in flight, oldest first. */
   inFlight(): InFlight[] {
-    const ageMs = Math.max(0, Math.round(performance.now() - this.since))
-    return this.responses().map(({ req }) => ({ method: req.method ?? '', path: path(req.url), ageMs }))
+    const ageMs = ageOf(this.since)
+    return this.responses().map(({ req }) => ({ method: req.method ?? '', path: pathOf(req.url), ageMs }))
+  }
+
+  eventStreams(): ServerResponse[] {
+    return this.responses().filter(isEventStream)
   }
 
   /** The socket has closed. Pipelined responses that never had the socket get no `close` event: hence this clears them all. */
@@ -272,7 +297,7 @@ export class Connection implements Holder, Settling, Lingerer {
     this.since = since
     if (this.#state !== 'used') return
     if (!last?.req.complete) this.#state = 'uploading'
-    this.#tracking.idle(this)
+    this.#tracking.idle()
   }
 
   /** Forgets the requests that have ended, and counts those that were served. */
@@ -283,8 +308,8 @@ export class Connection implements Holder, Settling, Lingerer {
     this.last = undefined
   }
 
-  #served(res: TrackedResponse): void {
-    if (res.writableFinished && res[ASIDE] === undefined) this.#tracking.served()
+  #served(res: ServerResponse): void {
+    if (res.writableFinished && !isAside(res)) this.#tracking.served()
   }
 
   /** The request in flight has arrived whole: what comes from here on is another one, and half a head of that gets its time. */
@@ -296,15 +321,6 @@ export class Connection implements Holder, Settling, Lingerer {
   #report(why: Destroyed['why']): void {
     if (reported.has(this)) return
     reported.add(this)
-    const [request] = this.inFlight()
-    const { remoteAddress, remotePort } = this.socket
-    this.#tracking.destroyed({
-      why,
-      state: this.state,
-      ageMs: Math.max(0, Math.round(performance.now() - this.since)),
-      ...(request && { method: request.method, path: request.path }),
-      ...(remoteAddress !== undefined && { remote: `${remoteAddress}:${remotePort}` }),
-      unsentBytes: this.socket.writableLength,
-    })
+    this.#tracking.destroyed(obituary(this, why, this.socket.writableLength))
   }
 }

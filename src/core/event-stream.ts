@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Writable } from 'node:stream'
 
 const TYPE = 'text/event-stream'
 
-const isType = (value: unknown) => typeof value === 'string' && value.toLowerCase().startsWith(TYPE)
+export const isEventStreamType = (value: unknown) => typeof value === 'string' && value.toLowerCase().startsWith(TYPE)
 
 /** The `Content-Type` among what `writeHead` was given: an object, a flat list, or pairs. */
 function typeIn(headers: unknown): unknown {
@@ -23,14 +24,14 @@ const seen = new WeakMap<ServerResponse, boolean>()
 
 /** Notes a head as it goes out: Node forgets what `writeHead` was given. */
 export function noteHead(res: ServerResponse, headers: unknown): void {
-  seen.set(res, isType(typeIn(headers) ?? res.getHeader('content-type')))
+  seen.set(res, isEventStreamType(typeIn(headers) ?? res.getHeader('content-type')))
 }
 
 /** Whether a response whose head is out is an event stream. If that head was not seen, the client's own `Accept` may have to do. */
 export function isEventStream(res: ServerResponse): boolean {
   if (!res.headersSent || res.statusCode !== 200) return false
   const type = res.getHeader('content-type')
-  return seen.get(res) ?? (type === undefined ? fromEventSource(res.req) : isType(type))
+  return seen.get(res) ?? (type === undefined ? fromEventSource(res.req) : isEventStreamType(type))
 }
 
 const ended = (...args: unknown[]): void => {
@@ -43,15 +44,15 @@ const ended = (...args: unknown[]): void => {
  * discarded there (HTML Living Standard §9.2.6). What the application writes on does not become an error event: it learns
  * of the end by the response's `close`, as when a client goes away.
  */
-export function endEventStream(res: ServerResponse): void {
+export function endEventStream(res: Writable): void {
   if (res.writableEnded || res.destroyed) return
   res.end()
   res.write = ((...args: unknown[]) => {
     ended(...args)
     return false
-  }) as ServerResponse['write']
+  }) as Writable['write']
   res.end = ((...args: unknown[]) => {
     ended(...args)
     return res
-  }) as ServerResponse['end']
+  }) as Writable['end']
 }

@@ -25,15 +25,17 @@ export class Health {
     this.#fault = fault
   }
 
+  /** Whether a request is for a health endpoint. */
+  concerns(method = '', url = ''): boolean {
+    return (isPath(url, this.#options.live) || isPath(url, this.#options.ready)) && (method === 'GET' || method === 'HEAD')
+  }
+
   /** @returns Whether the request was for a health endpoint, and so is answered. */
   answer(req: IncomingMessage, res: ServerResponse): boolean {
-    const { url = '', method } = req
-    const live = isPath(url, this.#options.live)
-    if (!live && !isPath(url, this.#options.ready)) return false
-    if (method !== 'GET' && method !== 'HEAD') return false
+    if (!this.concerns(req.method, req.url)) return false
     setAside(res)
     req.resume()
-    if (live) send(res, true, { state: this.#state() })
+    if (isPath(req.url ?? '', this.#options.live)) send(res, true, { state: this.#state() })
     else void this.#ready(res)
     return true
   }

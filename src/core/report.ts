@@ -1,4 +1,5 @@
 import type { ConnectionState } from './connection.ts'
+import type { Tracked } from './tracked.ts'
 
 /** A request in flight: its head was received and its response has not closed. */
 export interface InFlight {
@@ -77,4 +78,29 @@ export interface Stats {
   /** Oldest first. */
   inFlight: InFlight[]
   counters: Counters
+}
+
+/** The path of a request; the query is left out, it may hold secrets. */
+export function pathOf(url = ''): string {
+  const query = url.indexOf('?')
+  return query === -1 ? url : url.slice(0, query)
+}
+
+/** How long ago something was, on the clock of `performance.now()`, in whole milliseconds. */
+export function ageOf(since: number): number {
+  return Math.max(0, Math.round(performance.now() - since))
+}
+
+/** What the report says of a connection that is about to be destroyed. */
+export function obituary(connection: Tracked, why: Destroyed['why'], unsentBytes: number): Destroyed {
+  const [request] = connection.inFlight()
+  const { remoteAddress, remotePort } = connection.socket
+  return {
+    why,
+    state: connection.state,
+    ageMs: ageOf(connection.since),
+    ...(request && { method: request.method, path: request.path }),
+    ...(remoteAddress !== undefined && { remote: `${remoteAddress}:${remotePort}` }),
+    unsentBytes,
+  }
 }

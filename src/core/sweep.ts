@@ -1,4 +1,4 @@
-import type { Connection } from './connection.ts'
+import type { Tracked } from './tracked.ts'
 import { turn } from './turn.ts'
 
 /** How many connections are closed between two polls for what has arrived on the others. */
@@ -21,7 +21,7 @@ export interface Limits {
 
 /** Closes idle connections while draining, each as soon as it has been quiet long enough, and half received heads at their limit. */
 export class Sweep {
-  #connections: Iterable<Connection>
+  #connections: Iterable<Tracked>
   #limits: Limits
   #fault: (where: string, error: unknown) => void
   #began = 0
@@ -31,7 +31,7 @@ export class Sweep {
   #passing = false
   #stopped = true
 
-  constructor(connections: Iterable<Connection>, limits: Limits, fault: (where: string, error: unknown) => void) {
+  constructor(connections: Iterable<Tracked>, limits: Limits, fault: (where: string, error: unknown) => void) {
     this.#connections = connections
     this.#limits = limits
     this.#fault = fault
@@ -54,13 +54,12 @@ export class Sweep {
   }
 
   /** When this connection has been quiet long enough, on the clock of `performance.now()`. */
-  #quiet(connection: Connection): number {
-    const { state } = connection
-    return state === 'idle' || state === 'fresh' || state === 'handshake' ? connection.since + this.#limits.quietMs : Infinity
+  #quiet(connection: Tracked): number {
+    return connection.quietSince + this.#limits.quietMs
   }
 
   /** When its time is over. */
-  #due(connection: Connection): number {
+  #due(connection: Tracked): number {
     const quiet = this.#quiet(connection)
     if (quiet === Infinity || !connection.partial) return quiet
     // It may have become a secure one, in use: nobody can tell. The deadline is left for it.
@@ -69,7 +68,7 @@ export class Sweep {
     return Math.max(quiet, this.#began) + this.#limits.headMs
   }
 
-  #end(connection: Connection): void {
+  #end(connection: Tracked): void {
     if (connection.partial) connection.expire()
     else connection.finish()
   }
@@ -94,9 +93,9 @@ export class Sweep {
    * Those that may be due, longest idle first: they are the least likely to be sending this very moment. In steps of two to
    * the power of n, and without a look at their bytes: a sort, or a system's answer for each, would stall ten thousand.
    */
-  async #longestFirst(): Promise<Connection[]> {
+  async #longestFirst(): Promise<Tracked[]> {
     const now = performance.now()
-    const byAge: Connection[][] = Array.from({ length: 33 }, () => [])
+    const byAge: Tracked[][] = Array.from({ length: 33 }, () => [])
     await this.#each(connection => {
       if (this.#quiet(connection) <= now) byAge[Math.clz32(now - connection.since)]?.push(connection)
     })
@@ -104,7 +103,7 @@ export class Sweep {
   }
 
   /** Looks at all, without holding up the event loop. */
-  async #each(look: (connection: Connection) => void): Promise<void> {
+  async #each(look: (connection: Tracked) => void): Promise<void> {
     let count = 0
     for (const connection of this.#connections) {
       look(connection)
@@ -116,14 +115,14 @@ export class Sweep {
    * All our FINs first, then the peers': to read those in between would double the time until the last client knows.
    * Each connection is looked at once more right before its end, after a poll.
    */
-  async #closeAll(due: readonly Connection[]): Promise<void> {
+  async #closeAll(due: readonly Tracked[]): Promise<void> {
     await this.#inBatches(due, connection => {
       if (this.#due(connection) <= performance.now()) this.#end(connection)
     })
     await this.#inBatches(due, connection => connection.linger())
   }
 
-  async #inBatches(connections: readonly Connection[], act: (connection: Connection) => void): Promise<void> {
+  async #inBatches(connections: readonly Tracked[], act: (connection: Tracked) => void): Promise<void> {
     let patience = PATIENCE
     for (let i = 0; i < connections.length && !this.#stopped;) {
       const before = performance.now()

@@ -49,7 +49,9 @@ export function holderOf(socket: Socket | null): Holder | undefined {
 
 /** Takes a socket, until it has closed or is let go. */
 export function hold(socket: TrackedSocket, holder: Holder): void {
+  const handedOver = socket[HOLDER] !== undefined
   socket[HOLDER] = holder
+  if (handedOver) return
   // A socket with a `destroy` of its own, by somebody's patch: theirs stays.
   if (Object.hasOwn(socket, 'destroy')) socket.on('close', onClose)
   else socket.destroy = destroy

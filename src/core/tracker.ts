@@ -1,12 +1,17 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import https from 'node:https'
+import type { Http2SecureServer, Http2Server, Http2ServerResponse, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
+import type { Writable } from 'node:stream'
+import tls from 'node:tls'
 import { Admission } from './admission.ts'
-import { Connection, connectionOf, type Tracking } from './connection.ts'
+import { Connection, connectionOf, isAside, type Tracking } from './connection.ts'
 import { LameduckError } from './errors.ts'
 import { endEventStream, isEventStream } from './event-stream.ts'
 import { sayClose } from './farewell.ts'
+import { Handshakes } from './handshakes.ts'
 import type { Health } from './health.ts'
+import { compat, isHttp2Server } from './http2.ts'
 import { intercept } from './intercept.ts'
 import { Latch } from './latch.ts'
 import { Lingering } from './lingering.ts'
@@ -14,10 +19,12 @@ import { Listener } from './listener.ts'
 import type { Settings } from './options.ts'
 import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
+import { Session, sessionOf, socketOf } from './session.ts'
 import { Sweep } from './sweep.ts'
+import type { Tracked } from './tracked.ts'
 
 /** A server that lameduck can wrap. */
-export type WrappableServer = http.Server | https.Server
+export type WrappableServer = http.Server | https.Server | Http2Server | Http2SecureServer
 
 /** What a tracker tells the one who leads the drain. */
 export interface TrackerHost {
@@ -28,24 +35,18 @@ export interface TrackerHost {
   fault(where: string, error: unknown): void
 }
 
-/** Whom a TCP socket of a TLS server belongs to: the TLS socket that comes out of the handshake has the same peer. Unix sockets have no such name. */
-function peer(socket: Socket): string | undefined {
-  if (socket.remotePort === undefined) return undefined
-  return `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress} ${socket.localPort}`
-}
-
 /** @throws {LameduckError} `ERR_LAMEDUCK_SERVER` */
 export function checkServer(server: unknown): asserts server is WrappableServer {
-  if (server instanceof http.Server || server instanceof https.Server) return
+  if (server instanceof http.Server || server instanceof https.Server || isHttp2Server(server)) return
   const what = (server as object | undefined)?.constructor?.name ?? typeof server
-  throw new LameduckError('ERR_LAMEDUCK_SERVER', `cannot wrap ${what}; allowed: an http.Server or https.Server (for an application of a framework, see lameduck/express, /koa, /hapi)`)
+  throw new LameduckError('ERR_LAMEDUCK_SERVER', `cannot wrap ${what}; allowed: a server of node:http, node:https or node:http2 (for an application of a framework, see lameduck/express, /koa, /hapi)`)
 }
 
 /** The connections of one server, and what becomes of them phase by phase. */
 export class Tracker implements Tracking {
   readonly server: WrappableServer
   readonly order: number
-  readonly connections = new Set<Connection>()
+  readonly connections = new Set<Tracked>()
   readonly counters: Counters = { accepted: 0, served: 0, rejected: 0, refused: 0 }
   readonly listener: Listener
   readonly lingering: Lingering
@@ -58,7 +59,7 @@ export class Tracker implements Tracking {
   #admission: Admission
   #sweep: Sweep
   #secure: boolean
-  #handshakes = new Map<string, Connection>()
+  #handshakes = new Handshakes()
   /** Requests that came with an `Expect` header, once there was one. */
   #expected: WeakSet<ServerResponse> | undefined
   #empty = new Latch()
@@ -74,7 +75,7 @@ export class Tracker implements Tracking {
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
     this.#sweep = new Sweep(this.connections, settings, fault)
-    this.#secure = server instanceof https.Server
+    this.#secure = server instanceof tls.Server
     this.#release = intercept(server, (event, first, second) => this.#see(event, first, second))
   }
 
@@ -98,12 +99,7 @@ export class Tracker implements Tracking {
     }
     this.recent.settle()
     this.recent.stop()
-    for (const connection of this.connections) {
-      const { last } = connection
-      if (last === undefined) continue
-      connection.lameduck()
-      if (!last.headersSent) this.#sayClose(last, connection)
-    }
+    for (const connection of this.connections) connection.lameduck()
   }
 
   /** Back from lame duck. Responses that have said `close` by now keep their word. */
@@ -117,7 +113,7 @@ export class Tracker implements Tracking {
   async drain(): Promise<void> {
     this.lameduck()
     this.#phase = 'draining'
-    for (const connection of this.connections) for (const res of connection.responses()) this.#endEventStream(res)
+    for (const connection of this.connections) for (const stream of connection.eventStreams()) this.#endEventStream(stream)
     this.#sweep.start()
     const upgraded = setTimeout(() => this.#destroyUpgraded(), this.#settings.upgradedMs)
     await this.listener.close(() => this.counters.accepted)
@@ -137,7 +133,7 @@ export class Tracker implements Tracking {
     this.listener.giveUp()
     for (const connection of this.connections) connection.destroy(why)
     // Those that nobody saw, too.
-    this.server.closeAllConnections()
+    this.#closeAllConnections()
     void this.listener.end()
     this.server.off('checkContinue', this.#continue)
   }
@@ -172,10 +168,9 @@ export class Tracker implements Tracking {
     if (this.#phase === 'draining') this.#sweep.wake()
   }
 
-  gone(connection: Connection): void {
+  gone(connection: Tracked): void {
     this.connections.delete(connection)
-    const { peer: key } = connection
-    if (key !== undefined && this.#handshakes.get(key) === connection) this.#handshakes.delete(key)
+    if (connection instanceof Connection) this.#handshakes.forget(connection)
     if (this.connections.size > 0) return
     this.lingering.stop()
     if (this.#phase === 'draining') this.#empty.open()
@@ -184,6 +179,17 @@ export class Tracker implements Tracking {
 
   destroyed(entry: Destroyed): void {
     this.#host.destroyed(entry)
+  }
+
+  sayClose(res: ServerResponse, connection: Connection): void {
+    sayClose(res, connection, () => this.leaving, () => {
+      if (isEventStream(res)) this.eventStream(res)
+    })
+  }
+
+  eventStream(stream: Writable): void {
+    // One that begins now: its client has its answer, and comes back to somebody else.
+    if (this.#phase === 'draining') setImmediate(() => this.#endEventStream(stream))
   }
 
   // What the server sees.
@@ -207,6 +213,15 @@ export class Tracker implements Tracking {
       case 'upgrade':
       case 'connect':
         return this.#upgraded(first as IncomingMessage)
+      case 'session':
+        this.#session(first as ServerHttp2Session)
+        return false
+      case 'stream':
+        return this.#streamed(first as ServerHttp2Stream, second as IncomingHttpHeaders)
+      case 'unknownProtocol':
+        // Of a client that wants neither HTTP/2 nor 1: what it sends is no request, and the application may have it.
+        connectionOf(first as Socket)?.upgraded()
+        return false
       case 'listening':
         this.listener.opened()
         // A start-up that overlaps a drain: what comes late is not opened.
@@ -226,25 +241,40 @@ export class Tracker implements Tracking {
       this.#track(socket)
       return
     }
-    const connection = this.#track(socket, true)
-    const key = peer(socket)
-    if (key === undefined) return
-    connection.peer = key
-    this.#handshakes.set(key, connection)
+    this.#handshakes.began(this.#track(socket, true))
   }
 
   #secured(socket: Socket): void {
-    const key = peer(socket)
-    const connection = key === undefined ? this.#begunOnUnixSocket() : this.#handshakes.get(key)
-    if (key !== undefined) this.#handshakes.delete(key)
+    const connection = this.#handshakes.done(socket, this.connections)
     if (connection) connection.secured(socket)
     else this.#track(socket)
   }
 
-  /** One of those whose handshake has begun: for the count, any is as good as another. */
-  #begunOnUnixSocket(): Connection | undefined {
-    for (const connection of this.connections) if (connection.nameless && connection.partial) return connection
-    return undefined
+  /** What was a connection by now turns out to be a session. One from before wrap() shows itself with its next stream. */
+  #session(http2: ServerHttp2Session): Session {
+    const socket = socketOf(http2)
+    // Around a stream that is no socket Node puts one of its own.
+    const connection = connectionOf(socket) ?? connectionOf((socket as { stream?: Socket }).stream ?? null)
+    if (connection) this.connections.delete(connection)
+    const session = new Session(http2, connection?.socket ?? socket, this)
+    this.connections.add(session)
+    if (this.#phase === 'draining') this.#sweep.wake()
+    return session
+  }
+
+  /** @returns Whether it is answered here, and so kept from the application. */
+  #streamed(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): boolean {
+    const http2 = stream.session as ServerHttp2Session | undefined
+    if (!http2 || http2.destroyed) return false
+    const session = sessionOf(http2) ?? this.#session(http2)
+    session.opened(stream, headers)
+    // Not at once: what arrived together with it is still on its way through Node's parser, and would be refused.
+    if (this.#phase === 'draining') setImmediate(() => session.finish())
+    // With a listener of `request` there will be that, too.
+    if (this.server.listenerCount('request') > 0) return false
+    const health = this.#host.health?.concerns(headers[':method'], headers[':path'])
+    if (!health && !(this.#phase === 'draining' && this.#admission.selective)) return false
+    return this.#answered(...compat(stream, headers))
   }
 
   #track(socket: Socket, handshake = false): Connection {
@@ -256,6 +286,8 @@ export class Tracker implements Tracking {
 
   /** @returns Whether it is answered here, or not at all, and so kept from the application. */
   #requested(req: IncomingMessage, res: ServerResponse): boolean {
+    // `reject` may have handed it on to the application. `req.socket` is not to be touched there.
+    if (req.httpVersionMajor === 2) return isAside((res as unknown as Http2ServerResponse).stream) ? false : this.#answered(req, res)
     // A socket that was open before wrap() shows itself with its next request.
     const connection = connectionOf(req.socket) ?? this.#track(req.socket)
     // `reject` hands it on to the application.
@@ -266,7 +298,11 @@ export class Tracker implements Tracking {
       return true
     }
     connection.requested(res)
-    if (this.#phase !== 'running') this.#sayClose(res, connection)
+    if (this.#phase !== 'running') this.sayClose(res, connection)
+    return this.#answered(req, res)
+  }
+
+  #answered(req: IncomingMessage, res: ServerResponse): boolean {
     if (this.#host.health?.answer(req, res)) return true
     if (this.#phase !== 'draining' || this.#admission.admits(req)) return false
     this.counters.rejected++
@@ -275,6 +311,8 @@ export class Tracker implements Tracking {
   }
 
   #upgraded(req: IncomingMessage): boolean {
+    // CONNECT of HTTP/2 is a stream as any other.
+    if (req.httpVersionMajor === 2) return false
     const { socket } = req
     const connection = connectionOf(socket) ?? this.#track(socket)
     if (this.#phase !== 'draining' && !connection.over) {
@@ -299,22 +337,20 @@ export class Tracker implements Tracking {
     const count = await this.unknown()
     const entry: Destroyed = { why: 'unknown', state: 'fresh', ageMs: this.#settings.upgradedMs, unsentBytes: 0 }
     for (let i = 0; i < count; i++) this.#host.destroyed(entry)
-    this.server.closeAllConnections()
+    this.#closeAllConnections()
   }
 
-  #sayClose(res: ServerResponse, connection: Connection): void {
-    sayClose(res, connection, () => this.leaving, () => {
-      // One that begins now: its client has its answer, and comes back to somebody else.
-      if (this.#phase === 'draining') setImmediate(() => this.#endEventStream(res))
-    })
+  /** Of HTTP/1. An HTTP/2 server has no such method, but with `allowHTTP1` it has such connections. */
+  #closeAllConnections(): void {
+    http.Server.prototype.closeAllConnections.call(this.server as http.Server)
   }
 
-  #endEventStream(res: ServerResponse): void {
-    if (this.#settings.endEventStreams && isEventStream(res)) endEventStream(res)
+  #endEventStream(stream: Writable): void {
+    if (this.#settings.endEventStreams) endEventStream(stream)
   }
 
   #destroyUpgraded(): void {
-    for (const connection of this.connections) if (connection.state === 'upgraded') connection.destroy('upgraded')
+    for (const connection of this.connections) connection.expireUpgraded()
   }
 
   /** What Node does when nobody listens for `checkContinue`; the request comes by here first, and may have been refused. */

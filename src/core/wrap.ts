@@ -8,7 +8,7 @@ import { checkServer, type WrappableServer } from './tracker.ts'
  * Works before and after `listen()`. Idempotent: a server that is wrapped already keeps its duck, and its options.
  * Sockets that are open already are seen from their next request on; `report.unknown` counts those that had none.
  *
- * @param server An `http.Server` or `https.Server`.
+ * @param server A server of node:http, node:https or node:http2 (h2c, secure, or mixed by `allowHTTP1`).
  * @param options See {@link Options}; all durations in milliseconds.
  * @throws {LameduckError} `ERR_LAMEDUCK_SERVER` for something else, `ERR_LAMEDUCK_OPTION` for an option out of range.
  */

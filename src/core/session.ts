@@ -1,0 +1,238 @@
+import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
+import { isAside, type ConnectionState, type Tracking } from './connection.ts'
+import { isEventStreamType } from './event-stream.ts'
+import type { Lingerer } from './lingering.ts'
+import type { Settling } from './recent.ts'
+import { ageOf, obituary, pathOf, type Destroyed, type InFlight } from './report.ts'
+import type { Tracked } from './tracked.ts'
+import { hold, holderOf, letGo, restore, type Holder } from './tracked-socket.ts'
+
+/** RFC 9113 §7 */
+const NO_ERROR = 0
+const CANCEL = 8
+
+/** A request of a session, and its response. */
+interface Exchange {
+  readonly stream: ServerHttp2Stream
+  readonly headers: IncomingHttpHeaders
+  /** When its head was received, on the clock of `performance.now()`. */
+  readonly since: number
+  /** Hears of its end; in rotation nobody listens. */
+  closed: (() => void) | undefined
+}
+
+/** Where a session of Node keeps its own of ours. */
+const SESSION = Symbol('lameduck.session')
+
+type TrackedSession = ServerHttp2Session & { [SESSION]?: Session | undefined }
+
+export function sessionOf(http2: ServerHttp2Session): Session | undefined {
+  return (http2 as TrackedSession)[SESSION]
+}
+
+/** The socket under a session. `session.socket` is a proxy that throws on what may not be touched, but its methods are the socket's own, and `off` returns that. */
+export function socketOf(http2: ServerHttp2Session): Socket {
+  return http2.socket.off('lameduck', () => {})
+}
+
+/** What was written has reached the kernel, our FIN behind it. Shared by all sockets. */
+function onFinish(this: Socket): void {
+  ;(holderOf(this) as Session | undefined)?.flushed()
+}
+
+/**
+ * One HTTP/2 session. It says goodbye by GOAWAY: streams that are open finish, then Node ends it; a stream that comes later is
+ * refused by Node in a way that its client may retry, and never reaches the application (RFC 9113 §6.8, §8.7).
+ */
+export class Session implements Tracked, Holder, Settling, Lingerer {
+  readonly socket: Socket
+  since: number
+  readonly partial = false
+  readonly nameless = false
+  #http2: ServerHttp2Session
+  #tracking: Tracking
+  #open = new Set<Exchange>()
+  #used = false
+  /** It waits for its look in `Recent`. */
+  #recent = false
+  /** We have sent GOAWAY. */
+  #away = false
+  #reported = false
+
+  constructor(http2: ServerHttp2Session, socket: Socket, tracking: Tracking) {
+    this.#http2 = http2
+    this.socket = socket
+    this.#tracking = tracking
+    this.since = Math.ceil(performance.now())
+    ;(http2 as TrackedSession)[SESSION] = this
+    hold(socket, this)
+  }
+
+  get state(): ConnectionState {
+    for (const { stream } of this.#open) if (!stream.destroyed) return 'active'
+    if (this.#away || this.#http2.closed || this.#http2.destroyed) return 'closing'
+    return this.#used ? 'idle' : 'fresh'
+  }
+
+  /**
+   * A client that has a stream open learns of the GOAWAY before it gets its response: there is no better moment. One whose
+   * session is idle may be sending a stream just now, so it gets its quiet time, or until that stream is here.
+   */
+  get quietSince(): number {
+    if (this.#away) return Infinity
+    return this.state === 'active' ? 0 : this.since
+  }
+
+  get leaving(): boolean {
+    return this.#tracking.leaving
+  }
+
+  /** A stream was handed to the application. */
+  opened(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+    // A client's reset may overtake the event.
+    if (stream.destroyed) return
+    const { leaving, recent } = this.#tracking
+    if (!leaving && !this.#recent) {
+      this.#recent = true
+      recent.add(this)
+    }
+    const since = leaving ? Math.ceil(performance.now()) : recent.now
+    if (this.#open.size === 0) this.since = since
+    this.#used = true
+    const exchange: Exchange = { stream, headers, since, closed: undefined }
+    this.#open.add(exchange)
+    if (!leaving) return
+    this.#listen(exchange)
+    this.#watchHead(stream)
+  }
+
+  /** Looks which streams have ended, and listens for the end of the others. */
+  settle(): void {
+    this.#recent = false
+    for (const exchange of this.#open) {
+      if (exchange.stream.destroyed) this.#ended(exchange, this.#tracking.recent.now)
+      else this.#listen(exchange)
+    }
+  }
+
+  lameduck(): void {
+    for (const { stream } of this.#open) if (!stream.headersSent) this.#watchHead(stream)
+  }
+
+  eventStreams(): ServerHttp2Stream[] {
+    return this.#streams().filter(stream => isEventStreamType(stream.sentHeaders?.['content-type']))
+  }
+
+  inFlight(): InFlight[] {
+    const open = [...this.#open].filter(({ stream }) => !stream.destroyed)
+    return open.map(({ headers, since }) => ({
+      method: headers[':method'] ?? '',
+      // CONNECT has no path (RFC 9113 §8.5).
+      path: pathOf(headers[':path'] ?? headers[':authority']),
+      ageMs: ageOf(since),
+    }))
+  }
+
+  /** GOAWAY. Node ends the session by itself, once its last stream is done; Node 20 and 22 do not do even that in `server.close()`. */
+  finish(): void {
+    if (this.#away || this.socket.destroyed) return
+    this.#away = true
+    if (this.socket.writableFinished) this.flushed()
+    else this.socket.once('finish', onFinish)
+    this.#http2.close()
+  }
+
+  close(): void {
+    this.finish()
+  }
+
+  /** Begins by itself, when what was written is flushed: a slow reader must not lose the end of its response. */
+  linger(): void {}
+
+  /** Our FIN is out: all that is waited for is the peer's. */
+  flushed(): void {
+    if (!this.socket.destroyed) this.#tracking.lingering.add(this)
+  }
+
+  giveUp(): void {
+    this.destroy('linger')
+  }
+
+  expire(): void {
+    this.finish()
+  }
+
+  /** CONNECT tunnels and WebSockets (RFC 8441) end; the other streams go on. */
+  expireUpgraded(): void {
+    for (const { stream, headers } of this.#open) {
+      if (headers[':method'] !== 'CONNECT' || stream.destroyed) continue
+      this.#report('upgraded')
+      stream.close(CANCEL)
+    }
+  }
+
+  destroy(why: Destroyed['why']): void {
+    if (this.socket.destroyed) return
+    this.#report(why)
+    this.socket.destroy()
+  }
+
+  /** The socket has closed, and Node has closed every stream that was left. */
+  closed(): void {
+    letGo(this.socket)
+    for (const exchange of this.#open) this.#forget(exchange)
+    this.#tracking.gone(this)
+  }
+
+  release(): void {
+    for (const { stream, closed } of this.#open) if (closed) stream.off('close', closed)
+    this.#open.clear()
+    this.socket.off('finish', onFinish)
+    ;(this.#http2 as TrackedSession)[SESSION] = undefined
+    restore(this.socket)
+  }
+
+  #streams(): ServerHttp2Stream[] {
+    return [...this.#open].flatMap(({ stream }) => (stream.destroyed ? [] : stream))
+  }
+
+  #listen(exchange: Exchange): void {
+    if (exchange.closed) return
+    exchange.closed = () => this.#ended(exchange, Math.ceil(performance.now()))
+    exchange.stream.on('close', exchange.closed)
+  }
+
+  #ended(exchange: Exchange, at: number): void {
+    // The session's end may have come first.
+    if (!this.#open.has(exchange)) return
+    this.#forget(exchange)
+    if (this.#open.size > 0) return
+    this.since = at
+    if (!this.#away) this.#tracking.idle()
+  }
+
+  #forget(exchange: Exchange): void {
+    this.#open.delete(exchange)
+    const { stream } = exchange
+    // The client's reset is no answer, nor is one of ours that cut it short.
+    if (stream.headersSent && !stream.aborted && stream.rstCode === NO_ERROR && !isAside(stream)) this.#tracking.served()
+  }
+
+  /** An event stream that begins now is to be ended as those that have begun. */
+  #watchHead(stream: ServerHttp2Stream): void {
+    const { respond } = stream
+    stream.respond = (headers, options) => {
+      respond.call(stream, headers, options)
+      if (isEventStreamType(stream.sentHeaders?.['content-type'])) this.#tracking.eventStream(stream)
+    }
+  }
+
+  /** Once for each session: what ended it is what counts. */
+  #report(why: Destroyed['why']): void {
+    if (this.#reported) return
+    this.#reported = true
+    const unsentBytes = this.#streams().reduce((sum, { writableLength }) => sum + writableLength, this.socket.writableLength)
+    this.#tracking.destroyed(obituary(this, why, unsentBytes))
+  }
+}
