@@ -6,6 +6,7 @@ import os from 'node:os'
 import path from 'node:path'
 import type { Readable } from 'node:stream'
 import { after } from 'node:test'
+import tls from 'node:tls'
 import { wrap, type DrainReport, type Duck, type Options } from '../src/core/index.ts'
 import type { Address } from './_client.ts'
 import { endLeftovers, leftover } from './_leftovers.ts'
@@ -108,7 +109,7 @@ export function listen(server: http.Server, unix = false): Promise<void> {
       server.off('error', reject)
       server.once('close', leftover(() => {
         server.close()
-        server.closeAllConnections()
+        http.Server.prototype.closeAllConnections.call(server)
       }))
       resolve()
     })
@@ -119,7 +120,7 @@ export function listen(server: http.Server, unix = false): Promise<void> {
 export function addressOf(server: http.Server): Address {
   const at = server.address() as AddressInfo | string
   const where = typeof at === 'string' ? { path: at } : { host: at.address, port: at.port }
-  return server instanceof https.Server ? { ...where, ca: CERTIFICATE.cert } : where
+  return server instanceof tls.Server ? { ...where, ca: CERTIFICATE.cert } : where
 }
 
 /** An http or https server of Node. */
@@ -155,7 +156,8 @@ export function siteOf(server: http.Server, duck: Duck, executed: string[], clos
   }
 }
 
-function sendRaw(res: http.ServerResponse, reply: Reply | 'raw'): void {
+/** Sends what a handler returned, by the means of node:http. */
+export function sendRaw(res: http.ServerResponse, reply: Reply | 'raw'): void {
   if (reply === 'raw') return
   const { status = 200, headers = {}, body } = reply
   res.statusCode = status

@@ -12,6 +12,9 @@ import { hold, holderOf, letGo, restore, type Holder } from './tracked-socket.ts
 const NO_ERROR = 0
 const CANCEL = 8
 
+/** How often a peer that is still sending gets the time of a linger. */
+const MOST_LINGERS = 10
+
 /** A request of a session, and its response. */
 interface Exchange {
   readonly stream: ServerHttp2Stream
@@ -59,6 +62,9 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   /** We have sent GOAWAY. */
   #away = false
   #reported = false
+  /** The socket's `bytesRead` when its linger was last looked at. */
+  #heard: number | undefined
+  #lingers = 0
 
   constructor(http2: ServerHttp2Session, socket: Socket, tracking: Tracking) {
     this.#http2 = http2
@@ -152,11 +158,18 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
 
   /** Our FIN is out: all that is waited for is the peer's. */
   flushed(): void {
-    if (!this.socket.destroyed) this.#tracking.lingering.add(this)
+    if (this.socket.destroyed) return
+    this.#heard = this.socket.bytesRead
+    this.#tracking.lingering.add(this)
   }
 
+  /**
+   * A client that still reads its responses says so, by WINDOW_UPDATE and PING; what of that reached a closed socket would be answered
+   * with a RST, which overtakes the rest of a response. So it gets its time again, but not for ever.
+   */
   giveUp(): void {
-    this.destroy('linger')
+    if (this.socket.bytesRead === this.#heard || ++this.#lingers >= MOST_LINGERS) this.destroy('linger')
+    else this.flushed()
   }
 
   expire(): void {
