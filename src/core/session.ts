@@ -25,13 +25,10 @@ interface Exchange {
   closed: (() => void) | undefined
 }
 
-/** Where a session of Node keeps its own of ours. */
-const SESSION = Symbol('lameduck.session')
-
-type TrackedSession = ServerHttp2Session & { [SESSION]?: Session | undefined }
+const sessions = new WeakMap<ServerHttp2Session, Session>()
 
 export function sessionOf(http2: ServerHttp2Session): Session | undefined {
-  return (http2 as TrackedSession)[SESSION]
+  return sessions.get(http2)
 }
 
 /** The socket under a session. `session.socket` is a proxy that throws on what may not be touched, but its methods are the socket's own, and `off` returns that. */
@@ -71,7 +68,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     this.socket = socket
     this.#tracking = tracking
     this.since = Math.ceil(performance.now())
-    ;(http2 as TrackedSession)[SESSION] = this
+    sessions.set(http2, this)
     hold(socket, this)
   }
 
@@ -202,7 +199,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     for (const { stream, closed } of this.#open) if (closed) stream.off('close', closed)
     this.#open.clear()
     this.socket.off('finish', onFinish)
-    ;(this.#http2 as TrackedSession)[SESSION] = undefined
+    sessions.delete(this.#http2)
     restore(this.socket)
   }
 

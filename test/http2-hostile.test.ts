@@ -1,0 +1,187 @@
+import assert from 'node:assert/strict'
+import http2 from 'node:http2'
+import type http from 'node:http'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { release } from './_app.ts'
+import { frame, FRAME, RawPeer, uint32 } from './_http2-raw.ts'
+import { KINDS, startHttp2, until, type Site2 } from './_http2.ts'
+import { addressOf, QUICK } from './_world.ts'
+
+const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM } = http2.constants
+const GOAWAY_OR_RST = [undefined, NGHTTP2_REFUSED_STREAM]
+
+for (const kind of KINDS) {
+  const scenario = (name: string, run: (site: Site2, peer: RawPeer) => Promise<void>, options: Parameters<typeof startHttp2>[1] = {}, window = 65_535) => {
+    test(`${kind}: ${name}`, { timeout: 20_000 }, async () => {
+      const site = await startHttp2(kind, options)
+      const peer = await RawPeer.open(addressOf(site.server as unknown as http.Server), window)
+      try {
+        await until('SETTINGS', () => peer.of(FRAME.settings).length > 0)
+        await run(site, peer)
+        assert.equal(site.duck.stats().connections.total, 0, 'connections left in stats()')
+      } finally {
+        peer.socket.destroy()
+        await site.close()
+      }
+    })
+  }
+
+  /** Sends something again and again until the connection ends. */
+  const flood = (peer: RawPeer, bytes: () => Buffer) => {
+    const timer = setInterval(() => {
+      if (peer.socket.writable && peer.socket.writableLength < 100_000) for (let i = 0; i < 200; i++) peer.socket.write(bytes())
+    }, 1)
+    peer.socket.once('close', () => clearInterval(timer))
+    return () => clearInterval(timer)
+  }
+
+  scenario('a client that ignores GOAWAY and our FIN is destroyed after lingerMs', async ({ duck }, peer) => {
+    const report = await duck.drain()
+    assert.deepEqual([report.outcome, report.destroyed[0]?.why], ['clean', 'linger'])
+    assert.ok(peer.goaways.length > 0, 'GOAWAY')
+    assert.ok(report.durationMs < 2_000, `${report.durationMs} ms`)
+  })
+
+  scenario('a client that opens streams without end after GOAWAY: none is executed, and what was in flight is answered', async ({ duck, executed }, peer) => {
+    const first = peer.request('/gate', { id: `first-${kind}` })
+    await until('in flight', () => executed.length === 1)
+    const drained = duck.drain()
+    await until('GOAWAY', () => peer.goaways.length > 0)
+    const stop = flood(peer, () => {
+      const stream = 3 + 2 * sent++
+      return Buffer.concat([peer.head(stream, '/', { id: `late-${stream}` }), frame(FRAME.rstStream, 0, stream, uint32(NGHTTP2_CANCEL))])
+    })
+    let sent = 0
+    await sleep(200)
+    release(`first-${kind}`)
+    await until('the answer', () => peer.whole(first))
+    const report = await drained
+    stop()
+    assert.ok(sent > 0)
+    assert.deepEqual(executed, [`first-${kind}`])
+    assert.deepEqual(peer.goaways.filter(last => last !== 1), [])
+    assert.equal(report.outcome, 'clean')
+    assert.ok(report.durationMs < 4_000, `${report.durationMs} ms`)
+  })
+
+  scenario('streams that cross the GOAWAY are behind its last stream id, or refused one by one; what is before it is answered', async ({ duck, executed }, peer) => {
+    peer.request('/gate', { id: `held-${kind}` })
+    await until('in flight', () => executed.length === 1)
+    const drained = duck.drain()
+    const ids = new Map<number, string>()
+    while (peer.goaways.length === 0) {
+      for (let i = 0; i < 5; i++) {
+        const id = `crossing-${ids.size}`
+        ids.set(peer.request('/', { id }), id)
+      }
+      await new Promise(resolve => setImmediate(resolve))
+    }
+    release(`held-${kind}`)
+    const report = await drained
+    const [last = 0] = peer.goaways
+    for (const [stream, id] of ids) {
+      assert.equal(peer.whole(stream), executed.includes(id), `stream ${stream}: executed and answered, or neither`)
+      if (peer.whole(stream)) continue
+      assert.ok(stream > last || peer.reset(stream) === NGHTTP2_REFUSED_STREAM, `stream ${stream} of ${last} may be retried`)
+      assert.ok(GOAWAY_OR_RST.includes(peer.reset(stream)))
+    }
+    assert.equal(report.outcome, 'clean')
+  })
+
+  scenario('a head whose second half comes after GOAWAY is refused, and not executed', async ({ duck, executed }, peer) => {
+    peer.request('/gate', { id: `open-${kind}` })
+    const half = peer.request('/', { id: 'half', more: true })
+    await until('in flight', () => executed.length === 1)
+    const drained = duck.drain()
+    await until('GOAWAY', () => peer.goaways.length > 0)
+    peer.continuation(half)
+    await until('the refusal', () => peer.reset(half) !== undefined || (peer.goaways[0] ?? 0) < half)
+    release(`open-${kind}`)
+    await drained
+    assert.deepEqual(executed, [`open-${kind}`])
+    assert.ok(GOAWAY_OR_RST.includes(peer.reset(half)), `RST ${peer.reset(half)}`)
+  })
+
+  for (const [what, bytes] of [
+    ['PING', () => frame(FRAME.ping, 0, 0, Buffer.alloc(8))],
+    ['SETTINGS', () => frame(FRAME.settings, 0, 0)],
+  ] as const) {
+    scenario(`a ${what} flood in the drain does not outlast the deadline`, async ({ duck, executed }, peer) => {
+      peer.request('/hang?x=1', { id: 'hang' })
+      await until('in flight', () => executed.length === 1)
+      const drained = duck.drain({ deadlineMs: 600 })
+      const stop = flood(peer, bytes)
+      const report = await drained
+      stop()
+      assert.ok(report.durationMs < 1_500, `${report.durationMs} ms`)
+      // Node itself may end such a session before.
+      for (const { why, path } of report.destroyed) assert.deepEqual([why, path], ['deadline', '/hang'])
+    })
+
+    scenario(`a ${what} flood on an idle session is ended by the linger`, async ({ duck }, peer) => {
+      const stop = flood(peer, bytes)
+      await sleep(20)
+      const report = await duck.drain()
+      stop()
+      assert.ok(report.durationMs < 4_500, `${report.durationMs} ms`)
+    })
+  }
+
+  scenario('rapid resets before the drain leave nothing behind', async ({ duck }, peer) => {
+    for (let i = 0; i < 500; i++) {
+      const stream = peer.request('/hang', { id: `reset-${i}` })
+      peer.socket.write(frame(FRAME.rstStream, 0, stream, uint32(NGHTTP2_CANCEL)))
+    }
+    // Node itself may end such a session: it takes a thousand a second.
+    await until('their end', () => duck.stats().inFlight.length === 0)
+    await sleep(60)
+    const report = await duck.drain()
+    assert.equal(report.outcome, 'clean')
+    assert.equal(report.served, 0)
+  })
+
+  scenario('a reader with a window of 0 is destroyed at the deadline, and named', async ({ duck, executed }, peer) => {
+    peer.request('/big?token=secret', { id: 'big' })
+    await until('in flight', () => executed.length === 1)
+    const report = await duck.drain({ deadlineMs: 400 })
+    assert.equal(report.outcome, 'forced')
+    const [entry] = report.destroyed
+    assert.deepEqual([entry?.why, entry?.state, entry?.method, entry?.path], ['deadline', 'active', 'GET', '/big'])
+    assert.ok((entry?.unsentBytes ?? 0) > 1_000_000, `${entry?.unsentBytes} unsent`)
+  }, {}, 0)
+
+  scenario('an upload that never ends is destroyed at the deadline', async ({ duck, executed }, peer) => {
+    const stream = peer.request('/body', { id: 'upload', method: 'POST', ends: false })
+    await until('in flight', () => executed.length === 1)
+    const timer = setInterval(() => peer.socket.write(frame(FRAME.data, 0, stream, Buffer.from('x'))), 20)
+    const report = await duck.drain({ deadlineMs: 400 })
+    clearInterval(timer)
+    assert.deepEqual(report.destroyed.map(({ why, method, path }) => [why, method, path]), [['deadline', 'POST', '/body']])
+  })
+
+  scenario('a client that reads its response slowly, after all of it was sent, gets it whole', async ({ duck, server }, peer) => {
+    const size = 3 * 1024 * 1024
+    server.removeAllListeners('request')
+    server.on('request', (_req, res) => void res.end(Buffer.alloc(size)))
+    peer.window(0, 8 * 1024 * 1024)
+    const stream = peer.request('/')
+    await until('the first bytes', () => peer.received(stream) > 0)
+    // Reads bit by bit, and says so, as clients do.
+    peer.socket.on('data', () => {
+      peer.socket.pause()
+      setTimeout(() => {
+        if (peer.socket.writable) peer.window(stream, 1)
+        peer.socket.resume()
+      }, 10)
+    })
+    void duck.drain({ deadlineMs: 15_000 })
+    await until('the whole of it', () => peer.whole(stream) || peer.end === 'reset', 10_000)
+    assert.equal(peer.received(stream), size)
+    assert.equal(peer.end === 'reset', false)
+    peer.socket.end()
+    const { outcome, durationMs } = await duck.drain()
+    assert.equal(outcome, 'clean')
+    assert.ok(durationMs > QUICK.lingerMs, `read for ${durationMs} ms: too fast to prove anything`)
+  }, {}, 8 * 1024 * 1024)
+}
