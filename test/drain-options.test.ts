@@ -3,6 +3,7 @@ import { EventEmitter } from 'node:events'
 import http from 'node:http'
 import http2 from 'node:http2'
 import net from 'node:net'
+import tls from 'node:tls'
 import { test } from 'node:test'
 import { inspect } from 'node:util'
 import { DEFAULTS, LameduckError, wrap, type Options } from '../src/core/index.ts'
@@ -100,8 +101,8 @@ test('wrap: same path for live and ready is refused', () => {
   refused(() => wrap(http.createServer(), { health: { live: '/health', ready: '/health' } }), 'ERR_LAMEDUCK_OPTION', '/health')
 })
 
-test('wrap: something that is no http or https server is refused', () => {
-  const others = [undefined, null, 5, 'server', {}, () => {}, new EventEmitter(), net.createServer(), http2.createServer(), http]
+test('wrap: something that is no server of http, https or http2 is refused', () => {
+  const others = [undefined, null, 5, 'server', {}, () => {}, new EventEmitter(), net.createServer(), tls.createServer(), http, http2]
   for (const value of others) refused(() => wrap(value as http.Server), 'ERR_LAMEDUCK_SERVER', 'http')
 })
 
