@@ -193,7 +193,7 @@ export class Duck {
     return this.#hooks.add(name, hook, options)
   }
 
-  /** Adds a listener of an event; see {@link Events}. */
+  /** Adds a listener of an event; see {@link Events}. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` for another event. */
   on<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
     this.#events.on(event, listener)
     return this
