@@ -15,6 +15,7 @@ import type { Settings } from './options.ts'
 import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
 import { Sweep } from './sweep.ts'
+import { idleOf } from './tracked-socket.ts'
 
 /** A server that lameduck can wrap. */
 export type WrappableServer = http.Server | https.Server
@@ -58,6 +59,9 @@ export class Tracker implements Tracking {
   #admission: Admission
   #sweep: Sweep
   #secure: boolean
+  /** Every socket is held: none was there before, none was patched by somebody else. */
+  #complete: boolean
+  #patched = false
   #handshakes = new Map<string, Connection>()
   /** Requests that came with an `Expect` header, once there was one. */
   #expected: WeakSet<ServerResponse> | undefined
@@ -74,6 +78,7 @@ export class Tracker implements Tracking {
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
     this.#sweep = new Sweep(this.connections, settings, fault)
+    this.#complete = !server.listening
     this.#secure = server instanceof https.Server
     this.#release = intercept(server, (event, first, second) => this.#see(event, first, second))
   }
@@ -98,12 +103,21 @@ export class Tracker implements Tracking {
     }
     this.recent.settle()
     this.recent.stop()
+    this.#makeSure()
     for (const connection of this.connections) {
       const { last } = connection
       if (last === undefined) continue
       connection.lameduck()
       if (!last.headersSent) this.#sayClose(last, connection)
     }
+  }
+
+  /** Those that ended a request a moment ago: has half of another one come by now? */
+  #makeSure(): void {
+    const unsure = [...this.connections].filter(connection => connection.unsure)
+    if (unsure.length === 0 || !this.#complete) return
+    const idle = idleOf(this.server)
+    for (const connection of unsure) connection.sure(idle.has(connection))
   }
 
   /** Back from lame duck. Responses that have said `close` by now keep their word. */
@@ -146,6 +160,7 @@ export class Tracker implements Tracking {
   async unknown(): Promise<number> {
     const all = await new Promise<number>(resolve => this.server.getConnections((error, count) => resolve(error ? 0 : count)))
     const known = [...this.connections].filter(({ socket }) => !socket.destroyed).length
+    if (all <= known && !this.#patched) this.#complete = true
     return Math.max(0, all - known)
   }
 
@@ -180,6 +195,11 @@ export class Tracker implements Tracking {
     this.lingering.stop()
     if (this.#phase === 'draining') this.#empty.open()
     this.#host.emptied()
+  }
+
+  patched(): void {
+    this.#patched = true
+    this.#complete = false
   }
 
   destroyed(entry: Destroyed): void {
