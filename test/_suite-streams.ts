@@ -21,7 +21,12 @@ function streams(x: Exchange): Reply | 'raw' {
   res.write('data: 1\n\n')
   const timer = setInterval(() => res.write('data: more\n\n', () => {}), 5)
   res.on('close', () => clearInterval(timer))
-  if (x.path === '/text') setTimeout(() => res.end(), 200)
+  if (x.path === '/text') {
+    setTimeout(() => {
+      clearInterval(timer)
+      res.end()
+    }, 200)
+  }
   return 'raw'
 }
 

@@ -9,7 +9,8 @@ import { Narrator } from './narrator.ts'
 import { check, checkKeys, plan, type DrainOptions, type Settings } from './options.ts'
 import type { DrainReport, Stats } from './report.ts'
 import { requestSignal } from './request-signal.ts'
-import { Tracker, checkServer, type TrackerHost, type WrappableServer } from './tracker.ts'
+import { Tracker, type TrackerHost } from './tracker.ts'
+import { checkServer, type WrappableServer } from './wrappable.ts'
 
 /** Options of {@link Duck.add}. */
 export interface AddOptions {
@@ -193,7 +194,7 @@ export class Duck {
     return this.#hooks.add(name, hook, options)
   }
 
-  /** Adds a listener of an event; see {@link Events}. */
+  /** Adds a listener of an event; see {@link Events}. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` for another event. */
   on<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
     this.#events.on(event, listener)
     return this

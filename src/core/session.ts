@@ -69,7 +69,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     this.#tracking = tracking
     this.since = Math.ceil(performance.now())
     sessions.set(http2, this)
-    hold(socket, this)
+    if (!hold(socket, this)) tracking.patched()
   }
 
   get state(): ConnectionState {

@@ -1,17 +1,15 @@
-import http, { type IncomingMessage, type ServerResponse } from 'node:http'
-import https from 'node:https'
-import type { Http2SecureServer, Http2Server, Http2ServerResponse, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Http2ServerResponse, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
 import tls from 'node:tls'
 import { Admission } from './admission.ts'
+import { compat } from './compat.ts'
 import { Connection, connectionOf, isAside, type Tracking } from './connection.ts'
-import { LameduckError } from './errors.ts'
 import { endEventStream, isEventStream } from './event-stream.ts'
 import { sayClose } from './farewell.ts'
 import { Handshakes } from './handshakes.ts'
 import type { Health } from './health.ts'
-import { compat, isHttp2Server } from './http2.ts'
 import { intercept } from './intercept.ts'
 import { Latch } from './latch.ts'
 import { Lingering } from './lingering.ts'
@@ -22,9 +20,8 @@ import type { Counters, Destroyed } from './report.ts'
 import { Session, sessionOf, socketOf } from './session.ts'
 import { Sweep } from './sweep.ts'
 import type { Tracked } from './tracked.ts'
-
-/** A server that lameduck can wrap. */
-export type WrappableServer = http.Server | https.Server | Http2Server | Http2SecureServer
+import { idleOf } from './tracked-socket.ts'
+import { closeAllConnections, type WrappableServer } from './wrappable.ts'
 
 /** What a tracker tells the one who leads the drain. */
 export interface TrackerHost {
@@ -33,13 +30,6 @@ export interface TrackerHost {
   emptied(): void
   destroyed(entry: Destroyed): void
   fault(where: string, error: unknown): void
-}
-
-/** @throws {LameduckError} `ERR_LAMEDUCK_SERVER` */
-export function checkServer(server: unknown): asserts server is WrappableServer {
-  if (server instanceof http.Server || server instanceof https.Server || isHttp2Server(server)) return
-  const what = (server as object | undefined)?.constructor?.name ?? typeof server
-  throw new LameduckError('ERR_LAMEDUCK_SERVER', `cannot wrap ${what}; allowed: a server of node:http, node:https or node:http2 (for an application of a framework, see lameduck/express, /koa, /hapi)`)
 }
 
 /** The connections of one server, and what becomes of them phase by phase. */
@@ -59,6 +49,9 @@ export class Tracker implements Tracking {
   #admission: Admission
   #sweep: Sweep
   #secure: boolean
+  /** Every socket is held: none was there before, none was patched by somebody else. */
+  #complete: boolean
+  #patched = false
   #handshakes = new Handshakes()
   /** Requests that came with an `Expect` header, once there was one. */
   #expected: WeakSet<ServerResponse> | undefined
@@ -75,6 +68,7 @@ export class Tracker implements Tracking {
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
     this.#sweep = new Sweep(this.connections, settings, fault)
+    this.#complete = !server.listening
     this.#secure = server instanceof tls.Server
     this.#release = intercept(server, (event, first, second) => this.#see(event, first, second))
   }
@@ -99,7 +93,16 @@ export class Tracker implements Tracking {
     }
     this.recent.settle()
     this.recent.stop()
+    this.#makeSure()
     for (const connection of this.connections) connection.lameduck()
+  }
+
+  /** Those that ended a request a moment ago: has half of another one come by now? */
+  #makeSure(): void {
+    const unsure = [...this.connections].filter(connection => connection instanceof Connection && connection.unsure) as Connection[]
+    if (unsure.length === 0 || !this.#complete) return
+    const idle = idleOf(this.server)
+    for (const connection of unsure) connection.sure(idle.has(connection))
   }
 
   /** Back from lame duck. Responses that have said `close` by now keep their word. */
@@ -133,7 +136,7 @@ export class Tracker implements Tracking {
     this.listener.giveUp()
     for (const connection of this.connections) connection.destroy(why)
     // Those that nobody saw, too.
-    this.#closeAllConnections()
+    closeAllConnections(this.server)
     void this.listener.end()
     this.server.off('checkContinue', this.#continue)
   }
@@ -142,6 +145,7 @@ export class Tracker implements Tracking {
   async unknown(): Promise<number> {
     const all = await new Promise<number>(resolve => this.server.getConnections((error, count) => resolve(error ? 0 : count)))
     const known = [...this.connections].filter(({ socket }) => !socket.destroyed).length
+    if (all <= known && !this.#patched) this.#complete = true
     return Math.max(0, all - known)
   }
 
@@ -175,6 +179,11 @@ export class Tracker implements Tracking {
     this.lingering.stop()
     if (this.#phase === 'draining') this.#empty.open()
     this.#host.emptied()
+  }
+
+  patched(): void {
+    this.#patched = true
+    this.#complete = false
   }
 
   destroyed(entry: Destroyed): void {
@@ -337,12 +346,7 @@ export class Tracker implements Tracking {
     const count = await this.unknown()
     const entry: Destroyed = { why: 'unknown', state: 'fresh', ageMs: this.#settings.upgradedMs, unsentBytes: 0 }
     for (let i = 0; i < count; i++) this.#host.destroyed(entry)
-    this.#closeAllConnections()
-  }
-
-  /** Of HTTP/1. An HTTP/2 server has no such method, but with `allowHTTP1` it has such connections. */
-  #closeAllConnections(): void {
-    http.Server.prototype.closeAllConnections.call(this.server as http.Server)
+    closeAllConnections(this.server)
   }
 
   #endEventStream(stream: Writable): void {

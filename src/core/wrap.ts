@@ -1,6 +1,6 @@
 import { Duck, duckOf } from './duck.ts'
 import { settle, type Options } from './options.ts'
-import { checkServer, type WrappableServer } from './tracker.ts'
+import { checkServer, type WrappableServer } from './wrappable.ts'
 
 /**
  * Makes a server stop without losing a request: on SIGTERM or SIGINT, or when `drain()` is called.
