@@ -28,6 +28,8 @@ export type ConnectionState = 'handshake' | 'fresh' | 'active' | 'idle' | 'upgra
 export interface Tracking {
   /** The server is out of rotation: its connections are to end with care. */
   readonly leaving: boolean
+  /** When it began to drain, on the clock of `performance.now()`; Infinity until then. */
+  readonly drainingSince: number
   readonly recent: Recent
   readonly lingering: Lingering
   served(): void

@@ -54,6 +54,10 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   #tracking: Tracking
   #open = new Set<Exchange>()
   #used = false
+  /** The most streams at a time since the server left rotation. */
+  #peak = 0
+  /** When the last stream was, or the session itself. */
+  #arrived: number
   /** It waits for its look in `Recent`. */
   #recent = false
   /** We have sent GOAWAY. */
@@ -68,6 +72,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     this.socket = socket
     this.#tracking = tracking
     this.since = Math.ceil(performance.now())
+    this.#arrived = this.since
     sessions.set(http2, this)
     if (!hold(socket, this)) tracking.patched()
   }
@@ -78,13 +83,10 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     return this.#used ? 'idle' : 'fresh'
   }
 
-  /**
-   * A client that has a stream open learns of the GOAWAY before it gets its response: there is no better moment. One whose
-   * session is idle may be sending a stream just now, so it gets its quiet time, or until that stream is here.
-   */
+  /** One that is in use is never quiet: it gets as long, from the beginning of the draining, to offer a good moment. */
   get quietSince(): number {
     if (this.#away) return Infinity
-    return this.state === 'active' ? 0 : this.since
+    return this.#used ? Math.min(this.#arrived, this.#tracking.drainingSince) : this.#arrived
   }
 
   get leaving(): boolean {
@@ -102,12 +104,25 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     }
     const since = leaving ? Math.ceil(performance.now()) : recent.now
     if (this.#open.size === 0) this.since = since
+    this.#arrived = since
     this.#used = true
     const exchange: Exchange = { stream, headers, since, closed: undefined }
     this.#open.add(exchange)
     if (!leaving) return
     this.#listen(exchange)
     this.#watchHead(stream)
+    const { size } = this.#open
+    this.#peak = Math.max(this.#peak, size)
+    // Not at once: what arrived together with it is still on its way through Node's parser, and would be refused.
+    if (this.#tracking.drainingSince !== Infinity) setImmediate(() => this.#part(size))
+  }
+
+  /**
+   * A stream has come in the drain. When with it there were as many as ever, this is the moment: no other is on its way from a client
+   * that does so many things at once, and now waits for answers. That is every client that sends one after the other.
+   */
+  #part(size: number): void {
+    if (size >= this.#peak) this.finish()
   }
 
   /** Looks which streams have ended, and listens for the end of the others. */
@@ -120,6 +135,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   }
 
   lameduck(): void {
+    this.#peak = this.#open.size
     for (const { stream } of this.#open) if (!stream.headersSent) this.#watchHead(stream)
   }
 

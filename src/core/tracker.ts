@@ -43,6 +43,7 @@ export class Tracker implements Tracking {
   readonly recent = new Recent()
   /** When the last connection was accepted, on the clock of `performance.now()`. */
   acceptedAt = -Infinity
+  drainingSince = Infinity
   #phase: 'running' | 'lameduck' | 'draining' = 'running'
   #settings: Settings
   #host: TrackerHost
@@ -116,6 +117,7 @@ export class Tracker implements Tracking {
   async drain(): Promise<void> {
     this.lameduck()
     this.#phase = 'draining'
+    this.drainingSince = performance.now()
     for (const connection of this.connections) for (const stream of connection.eventStreams()) this.#endEventStream(stream)
     this.#sweep.start()
     const upgraded = setTimeout(() => this.#destroyUpgraded(), this.#settings.upgradedMs)
@@ -277,8 +279,6 @@ export class Tracker implements Tracking {
     if (!http2 || http2.destroyed) return false
     const session = sessionOf(http2) ?? this.#session(http2)
     session.opened(stream, headers)
-    // Not at once: what arrived together with it is still on its way through Node's parser, and would be refused.
-    if (this.#phase === 'draining') setImmediate(() => session.finish())
     // With a listener of `request` there will be that, too.
     if (this.server.listenerCount('request') > 0) return false
     const health = this.#host.health?.concerns(headers[':method'], headers[':path'])
