@@ -8,7 +8,7 @@ import { frame, FRAME, RawPeer, uint32 } from './_http2-raw.ts'
 import { KINDS, startHttp2, until, type Site2 } from './_http2.ts'
 import { addressOf, QUICK } from './_world.ts'
 
-const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM } = http2.constants
+const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR, NGHTTP2_REFUSED_STREAM } = http2.constants
 const GOAWAY_OR_RST = [undefined, NGHTTP2_REFUSED_STREAM]
 
 for (const kind of KINDS) {
@@ -55,15 +55,17 @@ for (const kind of KINDS) {
     let sent = 0
     await sleep(200)
     release(`first-${kind}`)
-    await until('the answer', () => peer.whole(first) || peer.end !== 'open')
-    assert.ok(peer.whole(first), `${peer.end} after ${sent} streams, ${peer.frames.map(({ type }) => type)}`)
-    const report = await drained
+    // Newer Nodes cut off a client that overdoes it, by a GOAWAY with an error: then there is no answer.
+    const cutOff = () => peer.of(FRAME.goaway).find(({ payload }) => payload.readUInt32BE(4) !== NGHTTP2_NO_ERROR)
+    await until('the answer', () => peer.whole(first) || cutOff() !== undefined || peer.end !== 'open')
+    assert.ok(peer.whole(first) || cutOff(), `${peer.end} after ${sent} streams, ${peer.frames.map(({ type }) => type).join()}`)
     stop()
+    const report = await drained
     assert.ok(sent > 0)
     assert.deepEqual(executed, [`first-${kind}`])
-    assert.deepEqual(peer.goaways.filter(last => last !== 1), [])
-    assert.equal(report.outcome, 'clean')
-    assert.ok(report.durationMs < 4_000, `${report.durationMs} ms`)
+    assert.equal(peer.goaways[0], 1)
+    if (!cutOff()) assert.equal(report.outcome, 'clean')
+    assert.ok(report.durationMs < QUICK.deadlineMs + 500, `${report.durationMs} ms`)
   })
 
   scenario('streams that cross the GOAWAY are behind its last stream id, or refused one by one; what is before it is answered', async ({ duck, executed }, peer) => {
