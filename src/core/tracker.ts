@@ -11,9 +11,11 @@ import { Latch } from './latch.ts'
 import { Lingering } from './lingering.ts'
 import { Listener } from './listener.ts'
 import type { Settings } from './options.ts'
+import { Partings } from './partings.ts'
 import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
 import { Sweep } from './sweep.ts'
+import { follow, wireOf } from './websocket.ts'
 
 /** A server that lameduck can wrap. */
 export type WrappableServer = http.Server | https.Server
@@ -49,6 +51,7 @@ export class Tracker implements Tracking {
   readonly listener: Listener
   readonly lingering: Lingering
   readonly recent = new Recent()
+  readonly partings: Partings
   /** When the last connection was accepted, on the clock of `performance.now()`. */
   acceptedAt = -Infinity
   #phase: 'running' | 'lameduck' | 'draining' = 'running'
@@ -73,8 +76,9 @@ export class Tracker implements Tracking {
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
     this.#sweep = new Sweep(this.connections, settings, fault)
+    this.partings = new Partings(settings, fault)
     this.#secure = server instanceof https.Server
-    this.#release = intercept(server, (event, first, second) => this.#see(event, first, second))
+    this.#release = intercept(server, (event, ...args) => this.#see(event, ...args))
   }
 
   get leaving(): boolean {
@@ -112,15 +116,18 @@ export class Tracker implements Tracking {
     this.server.off('checkContinue', this.#continue)
   }
 
-  /** Closes the listener, then each connection as its turn comes; done when the last one has ended. */
-  async drain(): Promise<void> {
+  /**
+   * Closes the listener, then each connection as its turn comes; done when the last one has ended.
+   *
+   * @param leftMs Until the deadline.
+   */
+  async drain(leftMs: number): Promise<void> {
     this.lameduck()
     this.#phase = 'draining'
     this.#sweep.start()
-    const upgraded = setTimeout(() => this.#destroyUpgraded(), this.#settings.upgradedMs)
+    this.partings.start(this.connections, leftMs)
     await this.listener.close(() => this.counters.accepted)
     if (this.connections.size > 0) await this.#empty.opened
-    clearTimeout(upgraded)
     this.#sweep.stop()
     const unknown = setTimeout(() => void this.#destroyUnknown(), this.#settings.upgradedMs)
     await this.listener.end()
@@ -132,6 +139,7 @@ export class Tracker implements Tracking {
   abort(why: 'deadline' | 'abort'): void {
     this.#phase = 'draining'
     this.#sweep.stop()
+    this.partings.stop()
     this.listener.giveUp()
     for (const connection of this.connections) connection.destroy(why)
     // Those that nobody saw, too.
@@ -155,7 +163,11 @@ export class Tracker implements Tracking {
     this.#sweep.stop()
     this.recent.stop()
     this.lingering.stop()
-    for (const connection of this.connections) connection.release()
+    this.partings.stop()
+    for (const connection of this.connections) {
+      connection.release()
+      wireOf(connection.socket)?.restore()
+    }
     this.connections.clear()
     this.#handshakes.clear()
   }
@@ -176,6 +188,7 @@ export class Tracker implements Tracking {
     if (key !== undefined && this.#handshakes.get(key) === connection) this.#handshakes.delete(key)
     if (this.connections.size > 0) return
     this.lingering.stop()
+    this.partings.stop()
     if (this.#phase === 'draining') this.#empty.open()
     this.#host.emptied()
   }
@@ -186,7 +199,7 @@ export class Tracker implements Tracking {
 
   // What the server sees.
 
-  #see(event: string | symbol, first: unknown, second: unknown): boolean {
+  #see(event: string | symbol, first: unknown, second: unknown, third: unknown): boolean {
     switch (event) {
       case 'request':
         // The application's `checkContinue` listener hands on what came by here before.
@@ -203,6 +216,9 @@ export class Tracker implements Tracking {
         this.#secured(first as Socket)
         return false
       case 'upgrade':
+        if (this.#upgraded(first as IncomingMessage)) return true
+        follow(first as IncomingMessage, second, third)
+        return false
       case 'connect':
         return this.#upgraded(first as IncomingMessage)
       case 'listening':
@@ -302,10 +318,6 @@ export class Tracker implements Tracking {
 
   #sayClose(res: ServerResponse, connection: Connection): void {
     sayClose(res, connection, () => this.leaving)
-  }
-
-  #destroyUpgraded(): void {
-    for (const connection of this.connections) if (connection.state === 'upgraded') connection.destroy('upgraded')
   }
 
   /** What Node does when nobody listens for `checkContinue`; the request comes by here first, and may have been refused. */
