@@ -9,6 +9,7 @@ import { phases } from './_suite-phases.ts'
 import { pipelines } from './_suite-pipelines.ts'
 import { requests } from './_suite-requests.ts'
 import { tunnels } from './_suite-tunnels.ts'
+import { webSockets } from './_suite-websockets.ts'
 import type { World } from './_world.ts'
 
 /**
@@ -17,7 +18,7 @@ import type { World } from './_world.ts'
  */
 export function conformance(world: World): void {
   describe(world.name, { concurrency: 8 }, () => {
-    for (const register of [requests, connections, framing, pipelines, expects, tunnels, limits, phases]) register(world)
+    for (const register of [requests, connections, framing, pipelines, expects, tunnels, webSockets, limits, phases]) register(world)
   })
   describe(`${world.name}, one at a time`, { concurrency: 1 }, () => {
     for (const register of [bodies, load]) register(world)

@@ -18,7 +18,7 @@ function refused(run: () => unknown, code: string, ...words: string[]): void {
   })
 }
 
-const durations = ['deadlineMs', 'headMs', 'lameduckMs', 'lingerMs', 'quietMs', 'retryAfterMs', 'upgradedMs']
+const durations = ['deadlineMs', 'headMs', 'lameduckMs', 'lingerMs', 'quietMs', 'retryAfterMs', 'spreadMs', 'upgradedMs']
 const flags = ['drainOnCrash', 'exit']
 
 /** Option, value, and what the message must say beside both. */

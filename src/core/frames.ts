@@ -4,6 +4,7 @@ const STATUS = { from: 9, digits: [0x31, 0x30, 0x31] }
 const END_OF_HEAD = [13, 10, 13, 10]
 
 const CLOSE = 0x8
+const PONG = 0xa
 
 /**
  * Where the frames of one direction of a WebSocket begin and end (RFC 6455 §5.2). It looks at heads only, and keeps a few
@@ -14,11 +15,14 @@ export class Frames {
   closing = false
   /** Between the fragments of a message. A control frame may go there (§5.4). */
   fragmented = false
+  /** How long the payload of the last pong is. */
+  pong = -1
   /** How far the head of the handshake's answer has come; -1 once it is over, or was none of this direction. */
   #head: number
   #matched = 0
   /** What the next byte is: 0 begins a frame, 1 has the length, 2 and more are so many - 1 bytes of an extended length. */
   #at = 0
+  #opcode = 0
   #masked = false
   #length = 0
   /** Bytes of the payload, masking key included, that are still to come. */
@@ -29,9 +33,14 @@ export class Frames {
     this.#head = head ? 0 : -1
   }
 
+  /** The head of the handshake's answer is still to come, or there are no frames. */
+  get before(): boolean {
+    return this.#head !== -1
+  }
+
   /** A frame may begin here. */
   get between(): boolean {
-    return this.#left === 0 && this.#at === 0 && this.#head === -1
+    return this.#left === 0 && this.#at === 0 && !this.before
   }
 
   /** A close frame has come, whole. */
@@ -51,7 +60,7 @@ export class Frames {
 
   /** @returns How many of these bytes belong to frames that are whole. */
   push(bytes: Uint8Array): number {
-    let i = this.#head === -1 ? 0 : this.#pastHead(bytes)
+    let i = this.before ? this.#pastHead(bytes) : 0
     let whole = this.between ? i : 0
     while (i < bytes.length && !this.closed) {
       if (this.#left > 0) {
@@ -66,10 +75,10 @@ export class Frames {
 
   #byte(byte: number): void {
     if (this.#at === 0) {
-      const opcode = byte & 0x0f
-      if (opcode === CLOSE) this.closing = true
+      this.#opcode = byte & 0x0f
+      if (this.#opcode === CLOSE) this.closing = true
       // Control frames, 8 and up, are no part of a message.
-      else if (opcode < CLOSE) this.fragmented = byte < 0x80
+      else if (this.#opcode < CLOSE) this.fragmented = byte < 0x80
       this.#at = 1
       return
     }
@@ -89,6 +98,7 @@ export class Frames {
 
   #payload(): void {
     this.#at = 0
+    if (this.#opcode === PONG) this.pong = this.#length
     this.#left = this.#length + (this.#masked ? 4 : 0)
   }
 

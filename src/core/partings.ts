@@ -46,7 +46,6 @@ export class Partings {
     // FIN and opcode 8, then a length of two, not masked (RFC 6455 §5.5.1).
     this.closeFrame = Uint8Array.of(0x88, 2, websocketCode >> 8, websocketCode & 0xff)
     this.leaving = new Lingering(upgradedMs)
-    // Half of a socket's time at most: the rest is for the answer.
     this.busy = new Lingering(Math.min(quietMs, upgradedMs / 2))
   }
 
@@ -126,7 +125,9 @@ class Parting implements Leaver, Lingerer {
     if (owner) void this.#askOwner(owner)
     else if (wire) {
       const { quietMs, upgradedMs } = this.#partings.limits
-      this.#patientUntil = performance.now() + Math.min(quietMs * PATIENCE, upgradedMs / 2)
+      // Half of its time at most: the rest is for the answer.
+      const patienceMs = wire.sound() ? Infinity : quietMs * PATIENCE
+      this.#patientUntil = performance.now() + Math.min(patienceMs, upgradedMs / 2)
       this.#whenQuiet(wire)
     }
   }
@@ -162,8 +163,8 @@ class Parting implements Leaver, Lingerer {
   }
 
   /**
-   * A library that compresses in the background may hold messages that it has taken and not yet written: after a moment
-   * without a write it holds none, most likely. Who never stops writing is not waited for.
+   * After a moment without a write, the application is likely to have written all that it was about to. Who never stops
+   * is not waited for.
    */
   #whenQuiet(wire: WebSocketWire): void {
     this.#partings.busy.add({

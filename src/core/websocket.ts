@@ -5,6 +5,10 @@ import { Frames } from './frames.ts'
 /** What goes out in place of that which may not follow a close frame: it calls back in its turn, and sends nothing. */
 const NOTHING = new Uint8Array(0)
 
+/** A ping of no length that anybody else would think of, masked with zeros as what comes from a client has to be: its pong tells it. */
+const PING = Uint8Array.of(0x89, 0x80 | 119, ...new Uint8Array(4 + 119))
+const PONG_LENGTH = 119
+
 const WIRE = Symbol('lameduck.wire')
 
 type Callback = (error?: Error | null) => void
@@ -81,6 +85,10 @@ export class WebSocketWire {
   #leaver: Leaver | undefined
   /** The application has written since the last look. */
   #busy = false
+  /** Whether messages may be compressed, and so reach the socket some time after the application has sent them. */
+  #compresses = false
+  /** Our ping among the peer's frames: due as soon as one of those ends, or not answered yet. */
+  #ping: 'due' | 'out' | undefined
   /** Our close frame: due as soon as a frame ends, or written. */
   #goodbye: 'due' | 'said' | undefined
 
@@ -115,6 +123,19 @@ export class WebSocketWire {
     this.#part()
   }
 
+  /**
+   * If the application compresses, asks it how far it has come: a library answers a ping behind all that it has been given
+   * to send, in its order. The peer sees a pong that it did not ask for, which is none of its concern (RFC 6455 §5.5.3).
+   *
+   * @returns Whether an answer is to be expected, and with it the goodbye.
+   */
+  sound(): boolean {
+    if (!this.#compresses || this.silent || this.#incoming.closing || this.#fin) return false
+    this.#ping = 'due'
+    this.#sound()
+    return true
+  }
+
   /** Nothing is left for us to say: the application has closed, or ended the socket, by itself. */
   get silent(): boolean {
     return this.#goodbye !== undefined || this.#outgoing.closing || this.#socket.writableEnded
@@ -122,7 +143,7 @@ export class WebSocketWire {
 
   /** Whether nothing was written since the last look, and no message is half written. */
   quiet(): boolean {
-    const quiet = !this.#busy && this.#outgoing.between && !this.#outgoing.fragmented
+    const quiet = !this.#busy && this.#ping === undefined && this.#outgoing.between && !this.#outgoing.fragmented
     this.#busy = false
     return quiet
   }
@@ -142,6 +163,10 @@ export class WebSocketWire {
     if (this.#goodbye === 'due') return this.#writeLast(chunk, encoding, callback)
     this.#follow(chunk, encoding)
     const more = this.#write.call(this.#socket, chunk, encoding, callback)
+    if (this.#ping === 'out' && this.#outgoing.pong === PONG_LENGTH) {
+      this.#ping = undefined
+      this.goodbye()
+    }
     if (this.#outgoing.closed) this.#part()
     return more
   }
@@ -155,8 +180,15 @@ export class WebSocketWire {
     const more = this.#push.call(this.#socket, chunk, encoding)
     if (chunk instanceof Uint8Array) this.#incoming.push(chunk)
     else if (chunk === null) this.#fin = true
+    if (this.#ping === 'due') this.#sound()
     this.#part()
     return more
+  }
+
+  #sound(): void {
+    if (!this.#incoming.between || this.#incoming.closing || this.#fin) return
+    this.#ping = 'out'
+    this.#push.call(this.#socket, PING)
   }
 
   #follow(chunk: unknown, encoding?: BufferEncoding): void {
@@ -168,7 +200,9 @@ export class WebSocketWire {
       }
     }
     const bytes = bytesOf(chunk, encoding)
-    if (bytes) this.#outgoing.push(bytes)
+    if (!bytes) return
+    if (this.#outgoing.before && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes('permessage-deflate')) this.#compresses = true
+    this.#outgoing.push(bytes)
   }
 
   /** Up to the end of the last frame that ends in it; what begins behind that will not be sent. */
