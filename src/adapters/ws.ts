@@ -9,7 +9,7 @@ export interface WebSocketLike {
 
 /** What a `WebSocketServer` of `ws` (8) has, as far as lameduck uses it. */
 export interface WebSocketServerLike {
-  handleUpgrade(req: IncomingMessage, socket: Duplex, head: Buffer, callback: (client: never, req: IncomingMessage) => void): void
+  handleUpgrade(req: IncomingMessage, socket: Duplex, head: Buffer, callback: (client: WebSocketLike, req: IncomingMessage) => void): void
   close(callback: () => void): void
 }
 
@@ -27,11 +27,11 @@ export function drainWebSockets(wss: WebSocketServerLike, duck: Duck): () => voi
   const had = Object.hasOwn(wss, 'handleUpgrade')
   let attached = true
   const tracked: typeof handleUpgrade = function (this: WebSocketServerLike, req, socket, head, callback) {
-    handleUpgrade.call(this, req, socket, head, (client: never, ...rest) => {
+    handleUpgrade.call(this, req, socket, head, (client, ...rest) => {
       callback(client, ...rest)
       if (!attached) return
       try {
-        duck.track(req.socket, { close: (_signal, code) => (client as WebSocketLike).close(code) })
+        duck.track(req.socket, { close: (_signal, code) => client.close(code) })
       } catch {
         // On another server than the duck's, or since `unwrap()`: then it is nobody's to drain.
       }
