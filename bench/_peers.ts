@@ -10,6 +10,10 @@ export type Drain = () => Promise<unknown>
 export interface Settings {
   /** Only for lameduck; its default otherwise. */
   lameduckMs?: number | undefined
+  /** What the library calls its timeout or its grace; its default otherwise. */
+  graceMs?: number | undefined
+  /** Whether a library that listens to signals and ends the process may do so. Otherwise it drains when told, like the others. */
+  ownsProcess?: boolean | undefined
 }
 
 interface Peer {
@@ -33,20 +37,15 @@ export const peers = {
   },
   'stoppable': {
     package: 'stoppable',
-    async attach(server) {
+    async attach(server, { graceMs }) {
       const { default: stoppable } = await import('stoppable')
-      const stopped = stoppable(server)
+      const stopped = stoppable(server, graceMs)
       return () => new Promise((resolve) => stopped.stop(resolve))
     },
   },
   'terminus': {
     package: '@godaddy/terminus',
-    async attach(server) {
-      const { createTerminus } = await import('@godaddy/terminus')
-      // useExit0, because a process that dies by its own signal cannot tell the bench a last word.
-      createTerminus(server, { healthChecks: { '/healthcheck': async () => {} }, useExit0: true })
-      return undefined
-    },
+    attach: terminus,
   },
   'http-shutdown': {
     package: 'http-shutdown',
@@ -61,17 +60,19 @@ export const peers = {
   },
   'http-terminator': {
     package: 'http-terminator',
-    async attach(server) {
+    async attach(server, { graceMs }) {
       const { createHttpTerminator } = await import('http-terminator')
-      const { terminate } = createHttpTerminator({ server })
+      const { terminate } = createHttpTerminator({ server, ...graceMs !== undefined && { gracefulTerminationTimeout: graceMs } })
       return terminate
     },
   },
   'http-graceful-shutdown': {
     package: 'http-graceful-shutdown',
-    async attach(server) {
+    async attach(server, { graceMs, ownsProcess = true }) {
       const { default: gracefulShutdown } = await import('http-graceful-shutdown')
-      gracefulShutdown(server)
+      const timeout = graceMs === undefined ? {} : { timeout: graceMs }
+      if (!ownsProcess) return gracefulShutdown(server, { ...timeout, signals: '', forceExit: false })
+      gracefulShutdown(server, timeout)
       return undefined
     },
   },
@@ -106,6 +107,39 @@ async function lameduck(server: Server, { lameduckMs }: Settings): Promise<undef
   const { wrap } = await import(core) as typeof import('../src/core/index.ts')
   wrap(server, lameduckMs === undefined ? {} : { lameduckMs })
   return undefined
+}
+
+async function terminus(server: Server, { graceMs, ownsProcess = true }: Settings): Promise<Drain | undefined> {
+  const { createTerminus } = await import('@godaddy/terminus')
+  const options = { healthChecks: { '/healthcheck': async () => {} }, ...graceMs !== undefined && { timeout: graceMs } }
+  if (ownsProcess) {
+    // useExit0, because a process that dies by its own signal cannot tell the bench a last word.
+    createTerminus(server, { ...options, useExit0: true })
+    return undefined
+  }
+  // It knows no other start than a signal, and no other end than that of the process: its listener is taken from the process
+  // and called, and the hook that it calls just before the exit never returns.
+  const before = new Set(process.listeners('SIGTERM'))
+  let done = () => {}
+  let failed = (_error: Error) => {}
+  createTerminus(server, {
+    ...options,
+    onShutdown: () => new Promise(() => { done() }),
+    // It logs an error just before it exits with 1.
+    logger(message, error) {
+      failed(new Error(message, { cause: error }))
+      throw error
+    },
+  })
+  const [own] = process.listeners('SIGTERM').filter((listener) => !before.has(listener))
+  if (!own) throw new Error('terminus listens to no SIGTERM')
+  process.off('SIGTERM', own)
+  return () => new Promise<void>((resolve, reject) => {
+    done = resolve
+    failed = reject
+    const cleanup = own as (signal: string) => Promise<void>
+    cleanup('SIGTERM').catch(reject)
+  })
 }
 
 /** The well-known article: a middleware in front that answers 503 with `Connection: close`, and server.close(). */

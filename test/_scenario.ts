@@ -31,7 +31,28 @@ export interface Scenario extends Setup {
   app?: Handler
   needs?: readonly Feature[]
   tls?: boolean
+  /** What it belongs to in the published matrix: a number of `test/_matrix-rows.ts`. */
+  row?: number
 }
+
+/** What an assertion alone does not tell: a lost request from a ghost, a missing header from a connection that stays. */
+export interface Autopsy {
+  /** Ids of requests that were executed, and whose connections have ended without the answer. */
+  ghosts: string[]
+  /** Ids of requests on connections that have ended, not executed and not answered. */
+  lost: string[]
+  /** How long a scenario waited for the end of listening. */
+  listenedMs: number
+  /** Part of an answer arrived on a connection that has ended. */
+  cut: boolean
+  /** Connections that the server reset. */
+  resets: number
+  /** Connections with nothing left to answer that are open a second later, in a drain. */
+  staying: number
+}
+
+/** The scenarios that were registered, with their rows. */
+export const registered = new Map<string, number | undefined>()
 
 type Run = (stage: Stage) => Promise<void>
 
@@ -40,12 +61,17 @@ export function scenario(world: World, name: string, how: Scenario, run: Run): v
   const lacking = how.needs?.find(feature => world.lacks.includes(feature))
   const wrongSide = how.tls !== undefined && how.tls !== world.tls
   if (wrongSide) return
+  registered.set(name, how.row)
   test(name, { skip: lacking ? `no ${lacking}` : false, timeout: 30_000 }, async () => {
     const site = await world.start(how.app ?? app, how)
     const cast = new Cast(world, site)
     try {
       await run(cast)
       await cast.curtain()
+    } catch (error) {
+      // Only who publishes it waits for it.
+      if (process.env.LAMEDUCK_AUTOPSY) Object.assign(error as Error, { autopsy: await cast.autopsy(error) })
+      throw error
     } finally {
       cast.leave()
       await site.close()
@@ -60,6 +86,7 @@ class Cast implements Stage {
   #clients: Client[] = []
   #forgiven = new Set<string>()
   #drained: Promise<DrainReport | undefined> | undefined
+  #listenedMs = 0
 
   constructor(world: World, site: Site) {
     this.world = world
@@ -88,8 +115,11 @@ class Cast implements Stage {
     return until(() => this.#clients.every(({ sent }) => sent.every(id => executed.includes(id))), 'the execution')
   }
 
-  deaf(): Promise<void> {
-    return until(() => !this.site.server.listening, 'the end of listening')
+  async deaf(): Promise<void> {
+    const started = performance.now()
+    await until(() => !this.site.server.listening, 'the end of listening').finally(() => {
+      this.#listenedMs = performance.now() - started
+    })
   }
 
   drain(): Promise<DrainReport | undefined> {
@@ -116,9 +146,34 @@ class Cast implements Stage {
     assert.equal(new Set(this.site.executed).size, this.site.executed.length, 'executed twice')
   }
 
+  async autopsy(error: unknown): Promise<Autopsy> {
+    const { executed } = this.site
+    const answered = new Set(this.#clients.flatMap(client => client.answered))
+    const missing = this.#clients.flatMap(({ end, sent }) => end === 'open' ? [] : sent)
+      .filter(id => !answered.has(id) && !this.#forgiven.has(id))
+    // A load has clients of its own, whose losses the assertion names.
+    const { actual } = error as { actual?: unknown }
+    if (Array.isArray(actual)) missing.push(...(actual as string[]).filter(id => !answered.has(id) && executed.includes(id)))
+    const satisfied = this.#clients.filter(client => client.sent.length === client.answers.length)
+    if (this.#drained && satisfied.length > 0) await Promise.all(satisfied.map(client => client.ended(1_000).catch(() => {})))
+    return {
+      ghosts: missing.filter(id => executed.includes(id)),
+      lost: missing.filter(id => !executed.includes(id)),
+      listenedMs: this.#listenedMs,
+      cut: this.#clients.some(client => client.end !== 'open' && client.bytesRead - wholeBytes(client) > 60),
+      resets: this.#clients.filter(client => client.end === 'reset').length,
+      staying: this.#drained ? satisfied.filter(client => client.end === 'open').length : 0,
+    }
+  }
+
   leave(): void {
     for (const client of this.#clients) client.destroy()
   }
+}
+
+/** About what its whole answers were on the wire; chunks have a few bytes more. */
+function wholeBytes({ answers }: Client): number {
+  return answers.reduce((bytes, { lines, body }) => bytes + 20 + lines.reduce((sum, [name, value]) => sum + name.length + value.length + 4, 0) + body.length, 0)
 }
 
 /** One `Connection: close`, and nothing else in it. */

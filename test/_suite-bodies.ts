@@ -21,7 +21,7 @@ async function readSlowly(client: Client): Promise<void> {
 /** Bodies that take their time, in either direction. */
 export function bodies(world: World): void {
   for (const path of ['/big', '/raw/big']) {
-    scenario(world, `20 MB to a slow reader, end() called before the drain, arrive whole: ${path}`, {}, async s => {
+    scenario(world, `20 MB to a slow reader, end() called before the drain, arrive whole: ${path}`, { row: 11 }, async s => {
       const client = await s.warm()
       client.pause()
       client.request(path)
@@ -35,7 +35,7 @@ export function bodies(world: World): void {
     })
   }
 
-  scenario(world, '20 MB asked for as the drain begins arrive whole', {}, async s => {
+  scenario(world, '20 MB asked for as the drain begins arrive whole', { row: 11 }, async s => {
     const client = await s.warm()
     client.pause()
     client.request('/big')
@@ -49,6 +49,7 @@ export function bodies(world: World): void {
   })
 
   scenario(world, 'a reader that never reads is cut at the deadline, and the report says what was lost', {
+    row: 12,
     options: { deadlineMs: 400 },
   }, async s => {
     const client = await s.warm()
@@ -67,7 +68,7 @@ export function bodies(world: World): void {
     })
   })
 
-  scenario(world, 'half a body, completed 200 ms into the drain, is answered', {}, async s => {
+  scenario(world, 'half a body, completed 200 ms into the drain, is answered', { row: 10 }, async s => {
     const client = await s.warm()
     const { rest } = client.half('/body', { method: 'POST', body: 'x'.repeat(1000), cut: 'body' })
     await turns()
@@ -87,6 +88,7 @@ export function bodies(world: World): void {
   ] as [string, string, number, Scenario][]) {
     const many = world.tls ? 10 : 40
     scenario(world, `${many} large uploads ${what}: all ${many} clients read the whole ${status}`, {
+      row: 18,
       ...how,
       // 800 MB: the clients are slow to read.
       options: { ...how.options, quietMs: 2_000, lingerMs: 1_000 },
@@ -106,7 +108,7 @@ export function bodies(world: World): void {
     })
   }
 
-  scenario(world, 'a large upload answered early before the drain: the answer is read whole, the drain ends', {}, async s => {
+  scenario(world, 'a large upload answered early before the drain: the answer is read whole, the drain ends', { row: 18 }, async s => {
     const client = await s.warm()
     client.request('/early', { method: 'POST', headers: { 'Content-Length': String(20 * MEGABYTE.length) } })
     for (let i = 0; i < 20; i++) client.write(MEGABYTE)

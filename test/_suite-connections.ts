@@ -23,7 +23,7 @@ export function connections(world: World): void {
     })
   })
 
-  scenario(world, 'a connection that becomes idle in the drain is closed once it is quiet', {}, async s => {
+  scenario(world, 'a connection that becomes idle in the drain is closed once it is quiet', { row: 14 }, async s => {
     // Its head is out before the drain, so the answer cannot say close; the connection must go all the same.
     const client = await s.warm()
     client.request('/raw?ms=80')
@@ -33,7 +33,7 @@ export function connections(world: World): void {
     assert.equal(await client.ended(1_000), 'fin')
   })
 
-  scenario(world, 'a connection that never sent a byte is closed within a second', {}, async s => {
+  scenario(world, 'a connection that never sent a byte is closed within a second', { row: 6 }, async s => {
     const client = await s.open()
     await turns()
     const started = performance.now()
@@ -44,7 +44,7 @@ export function connections(world: World): void {
     reported(report, ({ outcome }) => assert.equal(outcome, 'clean'))
   })
 
-  scenario(world, 'a peer that ignores our FIN holds the drain for the linger only', {}, async s => {
+  scenario(world, 'a peer that ignores our FIN holds the drain for the linger only', { row: 6 }, async s => {
     const [fresh, idle] = [await s.open({ polite: false }), await s.warm({ polite: false })]
     await quiet()
     const started = performance.now()
@@ -59,7 +59,7 @@ export function connections(world: World): void {
     })
   })
 
-  scenario(world, 'a TLS handshake that did not begin is closed at once', { tls: true }, async s => {
+  scenario(world, 'a TLS handshake that did not begin is closed at once', { row: 31, tls: true }, async s => {
     const { ca: _, ...plain } = s.site.address
     const client = s.watch(await Client.open(plain))
     await turns()
@@ -70,7 +70,7 @@ export function connections(world: World): void {
     reported(report, ({ outcome }) => assert.equal(outcome, 'clean'))
   })
 
-  scenario(world, 'a TLS handshake half done is ended at its limit', { tls: true }, async s => {
+  scenario(world, 'a TLS handshake half done is ended at its limit', { row: 31, tls: true }, async s => {
     const { ca: _, ...plain } = s.site.address
     const client = s.watch(await Client.open(plain))
     // The first bytes of a ClientHello record that announces 512.
@@ -84,7 +84,7 @@ export function connections(world: World): void {
     reported(report, ({ destroyed }) => assert.deepEqual(destroyed.map(({ why }) => why), ['handshake']))
   })
 
-  scenario(world, 'a TLS handshake that is finished in the drain is served', { tls: true, options: { headMs: 3_000 } }, async s => {
+  scenario(world, 'a TLS handshake that is finished in the drain is served', { row: 31, tls: true, options: { headMs: 3_000 } }, async s => {
     const { client, release } = await heldHandshake(s.site.address)
     s.watch(client)
     await turns()
@@ -98,6 +98,7 @@ export function connections(world: World): void {
   })
 
   scenario(world, 'a TLS handshake that did not begin on a unix socket does not hold the drain', {
+    row: 31,
     tls: true, unix: true, options: { deadlineMs: 3_000 },
   }, async s => {
     const { ca: _, ...plain } = s.site.address
@@ -109,7 +110,7 @@ export function connections(world: World): void {
     assert.ok(performance.now() - started < 2_000)
   })
 
-  scenario(world, 'TLS: each connection counts once', { tls: true, needs: ['duck'] }, async s => {
+  scenario(world, 'TLS: each connection counts once', { row: 32, tls: true, needs: ['duck'] }, async s => {
     const clients = await Promise.all(Array.from({ length: 3 }, () => s.warm()))
     clients[0]?.request('/slow')
     await s.executing()
@@ -121,7 +122,7 @@ export function connections(world: World): void {
     await clients[0]?.answer()
   })
 
-  scenario(world, 'a unix socket drains alike, and its path goes with it', { unix: true }, async s => {
+  scenario(world, 'a unix socket drains alike, and its path goes with it', { row: 33, unix: true }, async s => {
     const { path = '' } = s.site.address
     const [busy, idle] = [await s.warm(), await s.warm()]
     busy.request('/slow')
@@ -134,7 +135,7 @@ export function connections(world: World): void {
     assert.equal(existsSync(path), false)
   })
 
-  scenario(world, 'a successor that took over the path of a unix socket keeps it', { unix: true }, async s => {
+  scenario(world, 'a successor that took over the path of a unix socket keeps it', { row: 33, unix: true }, async s => {
     const { path = '' } = s.site.address
     const busy = await s.warm()
     const id = busy.request('/gate')

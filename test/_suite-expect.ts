@@ -7,7 +7,7 @@ const EXPECT = { Expect: '100-continue', 'Content-Length': '4' }
 
 /** `Expect: 100-continue` (RFC 9110 §10.1.1), and what `admit` refuses. */
 export function expects(world: World): void {
-  scenario(world, 'a body that was asked for with 100 before the drain is taken, and the request answered', {}, async s => {
+  scenario(world, 'a body that was asked for with 100 before the drain is taken, and the request answered', { row: 19 }, async s => {
     const client = await s.warm()
     client.request('/body', { method: 'POST', headers: EXPECT })
     assert.equal(await client.interimAnswer(), 100)
@@ -17,7 +17,7 @@ export function expects(world: World): void {
     assert.equal((await assertLast(client)).text, '4')
   })
 
-  scenario(world, 'Expect: 100-continue in the drain is served: 100, then 200 with close', {}, async s => {
+  scenario(world, 'Expect: 100-continue in the drain is served: 100, then 200 with close', { row: 19 }, async s => {
     const client = await s.warm()
     void s.drain()
     client.request('/body', { method: 'POST', headers: EXPECT })
@@ -46,7 +46,7 @@ export function expects(world: World): void {
     assert.equal(s.site.executed.length, 3)
   })
 
-  scenario(world, 'admit: reject answers Expect: 100-continue with the 503 and no 100', reject, async s => {
+  scenario(world, 'admit: reject answers Expect: 100-continue with the 503 and no 100', { ...reject, row: 19 }, async s => {
     const client = await s.warm()
     void s.drain()
     await turns()

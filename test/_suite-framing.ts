@@ -73,7 +73,7 @@ const withoutConnection = (lines: [string, string][]) =>
 
 /** What the last response on a connection looks like. */
 export function framing(world: World): void {
-  scenario(world, 'HEAD in flight: no body, its length, close', {}, async s => {
+  scenario(world, 'HEAD in flight: no body, its length, close', { row: 20 }, async s => {
     const client = await s.warm()
     client.request('/slow?ms=60', { method: 'HEAD' })
     await s.executing()
@@ -84,7 +84,7 @@ export function framing(world: World): void {
   })
 
   for (const code of [204, 304]) {
-    scenario(world, `${code} in the drain: no body, close`, {}, async s => {
+    scenario(world, `${code} in the drain: no body, close`, { row: 20 }, async s => {
       const client = await s.warm()
       client.request(`/status?code=${code}`)
       void s.drain()
@@ -93,7 +93,7 @@ export function framing(world: World): void {
     })
   }
 
-  scenario(world, 'HTTP/1.0 is answered and closed', {}, async s => {
+  scenario(world, 'HTTP/1.0 is answered and closed', { row: 21 }, async s => {
     const client = await s.open()
     client.request('/slow?ms=60', { version: '1.0' })
     await s.executing()
@@ -103,7 +103,7 @@ export function framing(world: World): void {
     assert.equal(await client.ended(), 'fin')
   })
 
-  scenario(world, 'HTTP/1.0 with keep-alive is answered with close', {}, async s => {
+  scenario(world, 'HTTP/1.0 with keep-alive is answered with close', { row: 21 }, async s => {
     const client = await s.open()
     client.request('/length', { version: '1.0', headers: { Connection: 'keep-alive' } })
     assert.match((await client.answer()).header('connection') ?? '', /keep-alive/i)
@@ -119,7 +119,7 @@ export function framing(world: World): void {
     await assertLast(client)
   })
 
-  scenario(world, 'keep-alive set by the application gives way to one close', {}, async s => {
+  scenario(world, 'keep-alive set by the application gives way to one close', { row: 22 }, async s => {
     const client = await s.warm()
     client.request('/header')
     void s.drain()
@@ -134,7 +134,7 @@ export function framing(world: World): void {
       return 'raw'
     }
     const needs: Feature[] = name.includes('pairs') ? ['pairs'] : []
-    scenario(world, `one close, all else as the application wrote it: ${name}`, { app, needs }, async s => {
+    scenario(world, `one close, all else as the application wrote it: ${name}`, { row: 22, app, needs }, async s => {
       const client = await s.open()
       client.request('/raw')
       const before = await client.answer()

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from './_client.ts'
-import { assertLast, reported, scenario, turns } from './_scenario.ts'
+import { assertLast, quiet, reported, scenario, turns } from './_scenario.ts'
 import type { World } from './_world.ts'
 
 /** Writes a byte every 20 ms, until the connection has ended. @returns What stops it. */
@@ -21,8 +21,9 @@ export function limits(world: World): void {
   for (const opening of ['fresh', 'kept-alive'] as const) {
     const begin = (s: Parameters<Parameters<typeof scenario>[3]>[0]) => opening === 'fresh' ? s.open() : s.warm()
 
-    scenario(world, `half a head on a ${opening} connection, then silence: closed at headMs`, {}, async s => {
+    scenario(world, `half a head on a ${opening} connection, then silence: closed at headMs`, { row: 7 }, async s => {
       const client = await begin(s)
+      await quiet()
       client.write('GET /half HTTP/1.1\r\nHost: test\r\nX-Half: ')
       await turns()
       const started = performance.now()
@@ -35,7 +36,7 @@ export function limits(world: World): void {
       reported(report, ({ destroyed }) => assert.deepEqual(destroyed.map(({ why }) => why), ['head']))
     })
 
-    scenario(world, `a head trickled byte by byte on a ${opening} connection: the limit is absolute`, {}, async s => {
+    scenario(world, `a head trickled byte by byte on a ${opening} connection: the limit is absolute`, { row: 8 }, async s => {
       const client = await begin(s)
       client.write('GET /trickle HTTP/1.1\r\nX-A: ')
       const stop = trickle(client)
@@ -51,6 +52,7 @@ export function limits(world: World): void {
     })
 
     scenario(world, `half a head on a ${opening} connection, completed 200 ms later, is answered`, {
+      row: 9,
       options: { headMs: 3_000 },
     }, async s => {
       const client = await begin(s)
@@ -65,6 +67,7 @@ export function limits(world: World): void {
   }
 
   scenario(world, 'half a head that came while the response before it was being sent has its time, too', {
+    row: 9,
     options: { headMs: 3_000 },
   }, async s => {
     const client = await s.warm()
@@ -80,6 +83,7 @@ export function limits(world: World): void {
   })
 
   scenario(world, 'a connection that becomes idle does not wait for the limit of another one', {
+    row: 14,
     options: { headMs: 3_000 },
   }, async s => {
     const [slow, client] = [await s.open(), await s.warm()]
@@ -95,6 +99,7 @@ export function limits(world: World): void {
   })
 
   scenario(world, 'a head whose first byte comes with the drain is answered when it is completed', {
+    row: 9,
     options: { headMs: 2_000 },
   }, async s => {
     const client = await s.warm()
@@ -106,6 +111,7 @@ export function limits(world: World): void {
   })
 
   scenario(world, 'a body trickled byte by byte is ended by the requestTimeout of Node, in the drain as before', {
+    row: 8,
     server: limited,
   }, async s => {
     const client = await s.open()
@@ -124,6 +130,7 @@ export function limits(world: World): void {
   })
 
   scenario(world, 'a head trickled in a lame duck is ended by the headersTimeout of Node', {
+    row: 8,
     server: limited,
     options: { lameduckMs: 1_500, headMs: 5_000, deadlineMs: 6_000 },
     needs: ['duck'],
@@ -142,6 +149,7 @@ export function limits(world: World): void {
   })
 
   scenario(world, 'a body that is trickled for ever does not outlast the deadline', {
+    row: 8,
     options: { deadlineMs: 400 },
   }, async s => {
     const client = await s.open()

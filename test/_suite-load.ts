@@ -21,7 +21,7 @@ export function load(world: World): void {
   const hot = { options: { quietMs: 1_000 } }
   const clients = { connections: 40, mode: 'loop', thinkMs: 2 } as const
 
-  scenario(world, 'hot keep-alive connections lose nothing', hot, async s => {
+  scenario(world, 'hot keep-alive connections lose nothing', { ...hot, row: 1 }, async s => {
     const load = startLoad({ ...clients, address: s.site.address })
     await load.made()
     await sleep(100)
@@ -29,7 +29,7 @@ export function load(world: World): void {
     await assertNothingLost(s, load)
   })
 
-  scenario(world, 'an event loop that is blocked around the start of the drain loses nothing', hot, async s => {
+  scenario(world, 'an event loop that is blocked around the start of the drain loses nothing', { ...hot, row: 3 }, async s => {
     const load = startLoad({ ...clients, address: s.site.address })
     await load.made()
     await sleep(50)
@@ -47,7 +47,7 @@ export function load(world: World): void {
   const queued = { options: { quietMs: world.tls ? 2_000 : 30, headMs: 4_000, deadlineMs: 10_000 } }
   const waiting = world.tls ? 100 : 300
 
-  scenario(world, `${waiting} connections that wait in the accept queue are all served`, queued, async s => {
+  scenario(world, `${waiting} connections that wait in the accept queue are all served`, { ...queued, row: 4 }, async s => {
     const load = startLoad({ address: s.site.address, connections: waiting, mode: 'burst', thinkMs: 0 })
     load.block()
     reported(await s.drain(), report => assert.equal(report.outcome, 'clean'))
@@ -55,7 +55,7 @@ export function load(world: World): void {
     assert.equal(s.site.executed.length, waiting)
   })
 
-  scenario(world, 'connections that were accepted in the drain, and ask then, are served', queued, async s => {
+  scenario(world, 'connections that were accepted in the drain, and ask then, are served', { ...queued, row: 4 }, async s => {
     const late = Array.from({ length: 40 }, () => s.watch(Client.dial(s.site.address)))
     const asked = late.map(client => client.connected().then(() => client.request('/')))
     // The connects go out with the next tick; none is accepted before the drain.

@@ -102,6 +102,7 @@ export function phases(world: World): void {
   })
 
   scenario(world, 'probes are answered before the application, and per phase', {
+    row: 45,
     needs: ['duck', 'health'],
     options: { lameduckMs: 150, quietMs: 2_000 },
   }, async s => {

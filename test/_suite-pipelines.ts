@@ -8,7 +8,7 @@ const slow = (ms: number) => ({ path: `/slow?ms=${ms}` })
 
 /** Several requests on one connection at a time (RFC 9112 §9.3.2). A client discards all that it sent behind a `close`. */
 export function pipelines(world: World): void {
-  scenario(world, 'three pipelined: all are answered in order, and only the last says close', {}, async s => {
+  scenario(world, 'three pipelined: all are answered in order, and only the last says close', { row: 16 }, async s => {
     const client = await s.warm()
     const ids = client.pipeline([slow(100), { path: '/' }, slow(60)])
     await s.executing()
@@ -20,7 +20,7 @@ export function pipelines(world: World): void {
     assert.equal(client.end, 'fin')
   })
 
-  scenario(world, 'three pipelined that wait in the kernel: all answered, only the last says close', {}, async s => {
+  scenario(world, 'three pipelined that wait in the kernel: all answered, only the last says close', { row: 16 }, async s => {
     const client = await s.warm()
     const ids = client.pipeline([slow(50), slow(50), slow(50)])
     void s.drain()
@@ -31,7 +31,7 @@ export function pipelines(world: World): void {
     assertCloses(answers[2]!)
   })
 
-  scenario(world, 'pipelined to a handler that answers at once: what is executed is answered', {}, async s => {
+  scenario(world, 'pipelined to a handler that answers at once: what is executed is answered', { row: 16 }, async s => {
     const client = await s.warm()
     client.pipeline([{ path: '/' }, { path: '/' }, { path: '/' }])
     void s.drain()
@@ -43,7 +43,7 @@ export function pipelines(world: World): void {
     assert.deepEqual(s.site.executed, client.answered)
   })
 
-  scenario(world, 'the last of three was answered before the drain, and waits behind the first', {}, async s => {
+  scenario(world, 'the last of three was answered before the drain, and waits behind the first', { row: 16 }, async s => {
     // The head of the third is made already, and says keep-alive: nobody can say close any more.
     const client = await s.warm()
     const ids = client.pipeline([{ path: '/gate' }, { path: '/' }, { path: '/' }])
@@ -58,7 +58,7 @@ export function pipelines(world: World): void {
     assert.equal(client.end, 'fin')
   })
 
-  scenario(world, 'one that joins in the drain behind a request in flight is executed and answered, or neither', {}, async s => {
+  scenario(world, 'one that joins in the drain behind a request in flight is executed and answered, or neither', { row: 16 }, async s => {
     const client = await s.warm()
     const held = client.request('/gate')
     await s.executing()
@@ -76,7 +76,7 @@ export function pipelines(world: World): void {
     assert.equal(client.end, 'fin')
   })
 
-  scenario(world, 'one that joins after the head with close went out is not executed', {}, async s => {
+  scenario(world, 'one that joins after the head with close went out is not executed', { row: 15 }, async s => {
     const client = await s.open({ polite: false })
     client.request('/')
     await client.answer()
@@ -94,7 +94,7 @@ export function pipelines(world: World): void {
     assert.equal(s.site.executed.length, 2)
   })
 
-  scenario(world, 'half of the next head behind a request in flight: the one in flight is answered', {}, async s => {
+  scenario(world, 'half of the next head behind a request in flight: the one in flight is answered', { row: 16 }, async s => {
     const client = await s.warm()
     const first = client.request('/gate')
     await s.executing()
@@ -111,7 +111,7 @@ export function pipelines(world: World): void {
     assert.equal(s.site.executed.length, 2)
   })
 
-  scenario(world, 'the first of two is cut with its client: nothing hangs', {}, async s => {
+  scenario(world, 'the first of two is cut with its client: nothing hangs', { row: 16 }, async s => {
     const client = await s.warm()
     s.forgive(...client.pipeline([{ path: '/hang' }, { path: '/' }, slow(10)]))
     await s.executing()

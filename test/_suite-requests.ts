@@ -7,7 +7,7 @@ import type { World } from './_world.ts'
 
 /** Requests that meet the drain: before it, with it, in it, and after the connection's end. */
 export function requests(world: World): void {
-  scenario(world, 'a request written as the drain starts is answered, and the answer says close', {}, async s => {
+  scenario(world, 'a request written as the drain starts is answered, and the answer says close', { row: 1 }, async s => {
     const client = await s.warm()
     client.request('/')
     const drained = s.drain()
@@ -19,14 +19,14 @@ export function requests(world: World): void {
     })
   })
 
-  scenario(world, 'a request written just after the drain started is answered', {}, async s => {
+  scenario(world, 'a request written just after the drain started is answered', { row: 1 }, async s => {
     const client = await s.warm()
     void s.drain()
     client.request('/')
     await assertLast(client)
   })
 
-  scenario(world, 'a connection that was active a moment ago is still served', { options: { quietMs: 2_000 } }, async s => {
+  scenario(world, 'a connection that was active a moment ago is still served', { row: 1, options: { quietMs: 2_000 } }, async s => {
     const client = await s.warm()
     void s.drain()
     await sleep(50)
@@ -34,7 +34,7 @@ export function requests(world: World): void {
     await assertLast(client)
   })
 
-  scenario(world, 'bytes that wait in the kernel are answered, however long their connections were quiet', {}, async s => {
+  scenario(world, 'bytes that wait in the kernel are answered, however long their connections were quiet', { row: 2 }, async s => {
     const clients = await Promise.all(Array.from({ length: 40 }, () => s.warm()))
     await quiet()
     for (const client of clients) client.request('/')
@@ -42,7 +42,7 @@ export function requests(world: World): void {
     await Promise.all(clients.map(client => assertLast(client)))
   })
 
-  scenario(world, 'a first request that waits in the kernel is answered', {}, async s => {
+  scenario(world, 'a first request that waits in the kernel is answered', { row: 2 }, async s => {
     const clients = await Promise.all(Array.from({ length: 20 }, () => s.open()))
     await quiet()
     for (const client of clients) client.request('/')
@@ -50,7 +50,7 @@ export function requests(world: World): void {
     await Promise.all(clients.map(client => assertLast(client)))
   })
 
-  scenario(world, 'a request in flight is answered with close, and the connection ends after it', {}, async s => {
+  scenario(world, 'a request in flight is answered with close, and the connection ends after it', { row: 13 }, async s => {
     const client = await s.warm()
     const held = client.request('/gate')
     await s.executing()
@@ -64,7 +64,7 @@ export function requests(world: World): void {
 
   for (const query of ['', '?length']) {
     const what = query ? 'with a length' : 'chunked'
-    scenario(world, `a response (${what}) whose head is out is delivered whole, then the connection ends`, {}, async s => {
+    scenario(world, `a response (${what}) whose head is out is delivered whole, then the connection ends`, { row: 14 }, async s => {
       const client = await s.warm()
       const before = client.bytesRead
       client.request(`/raw${query}`)
@@ -77,7 +77,7 @@ export function requests(world: World): void {
     })
   }
 
-  scenario(world, 'a request after an answer that said close is not executed', { options: { lingerMs: 1_000 } }, async s => {
+  scenario(world, 'a request after an answer that said close is not executed', { row: 15, options: { lingerMs: 1_000 } }, async s => {
     const client = await s.open({ polite: false })
     client.request('/slow')
     await s.executing()
@@ -93,7 +93,7 @@ export function requests(world: World): void {
     assert.equal(client.answers.length, 1)
   })
 
-  scenario(world, 'a request after the FIN of an idle connection is not executed', { options: { lingerMs: 1_000 } }, async s => {
+  scenario(world, 'a request after the FIN of an idle connection is not executed', { row: 17, options: { lingerMs: 1_000 } }, async s => {
     const client = await s.warm({ polite: false })
     await quiet()
     const drained = s.drain()
@@ -108,7 +108,7 @@ export function requests(world: World): void {
     assert.equal(s.site.executed.length, 1)
   })
 
-  scenario(world, 'a request that reaches a connection whose FIN is only queued is not executed', {}, async s => {
+  scenario(world, 'a request that reaches a connection whose FIN is only queued is not executed', { row: 17 }, async s => {
     const clients = await Promise.all(Array.from({ length: 40 }, () => s.warm({ polite: false })))
     await quiet()
     const drained = s.drain()
@@ -151,7 +151,7 @@ export function requests(world: World): void {
     assert.ok(performance.now() - started < 2_000)
   })
 
-  scenario(world, 'a handler that throws in the drain gives 500 and touches nobody else', { needs: ['catch'] }, async s => {
+  scenario(world, 'a handler that throws in the drain gives 500 and touches nobody else', { row: 39, needs: ['catch'] }, async s => {
     const [thrower, other] = [await s.warm(), await s.warm()]
     const held = other.request('/gate')
     await s.executing()
@@ -192,6 +192,7 @@ export function requests(world: World): void {
   })
 
   scenario(world, 'a handler that never ends is cut at the deadline and named, without its query', {
+    row: 38,
     options: { deadlineMs: 800 },
   }, async s => {
     const client = await s.warm()

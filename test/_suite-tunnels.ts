@@ -42,6 +42,7 @@ async function tunnel(s: Stage, kind: 'CONNECT' | 'upgrade') {
 export function tunnels(world: World): void {
   for (const kind of ['CONNECT', 'upgrade'] as const) {
     scenario(world, `${kind}: the tunnel works on until upgradedMs, then it is destroyed and named`, {
+      row: 23,
       prepare: echoes([]),
       options: { upgradedMs: 1_000 },
     }, async s => {
@@ -63,6 +64,7 @@ export function tunnels(world: World): void {
     })
 
     scenario(world, `${kind}: an owner that is told by the drain signal ends the tunnel itself`, {
+      row: 23,
       needs: ['signal'],
       prepare: echoes([], true),
       options: { upgradedMs: 4_000 },
@@ -80,6 +82,7 @@ export function tunnels(world: World): void {
     })
 
     scenario(world, `${kind}: a tunnel with unsent bytes that is destroyed is no clean end`, {
+      row: 23,
       prepare: server => {
         server.on('connect', (_req, socket) => flood(socket, '200 OK'))
         server.on('upgrade', (_req, socket) => flood(socket, '101 Switching Protocols'))
@@ -100,6 +103,7 @@ export function tunnels(world: World): void {
 
     const seen: string[] = []
     scenario(world, `${kind}: asked for in the drain gets 503 with close, and its listener is not called`, {
+      row: 24,
       prepare: echoes(seen),
       options: { quietMs: 1_000 },
     }, async s => {
@@ -118,6 +122,7 @@ export function tunnels(world: World): void {
   }
 
   scenario(world, 'without an upgrade listener, a request that offers an upgrade is an ordinary one, in the drain too', {
+    row: 24,
     options: { quietMs: 1_000 },
   }, async s => {
     const client = await s.open()

@@ -156,7 +156,8 @@ export function siteOf(server: http.Server, duck: Duck, executed: string[], clos
   }
 }
 
-function sendRaw(res: http.ServerResponse, reply: Reply | 'raw'): void {
+/** Sends a reply by what node:http has. */
+export function sendRaw(res: http.ServerResponse, reply: Reply | 'raw'): void {
   if (reply === 'raw') return
   const { status = 200, headers = {}, body } = reply
   res.statusCode = status

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import diagnostics from 'node:diagnostics_channel'
+import http from 'node:http'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Duck, Logger } from '../src/core/index.ts'
+import { wrap, type Duck, type Logger } from '../src/core/index.ts'
 import { app, release } from './_app.ts'
 import { Client } from './_client.ts'
 import { turns } from './_scenario.ts'
@@ -138,4 +139,12 @@ test('diagnostics channels carry state, report and fault, with the duck', async 
   assert.ok(messages.some(([name, { args }]) => name === 'lameduck:report' && args[0] === report))
   assert.ok(messages.some(([name]) => name === 'lameduck:fault'))
   await site.close()
+})
+
+test('an event that does not exist, or a listener that is no function, is refused', () => {
+  const duck = wrap(http.createServer(), { signals: false })
+  for (const method of ['on', 'once'] as const) {
+    assert.throws(() => duck[method]('drained' as 'state', () => {}), { code: 'ERR_LAMEDUCK_OPTION', message: /event is 'drained'; allowed: state, / })
+    assert.throws(() => duck[method]('state', undefined as never), { code: 'ERR_LAMEDUCK_OPTION', message: /listener is undefined/ })
+  }
 })

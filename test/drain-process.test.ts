@@ -213,6 +213,21 @@ describe('the process', { concurrency: 3 }, () => {
       assert.equal((await child.exited).code, 1)
     }))
 
+  test('drainOnCrash: one SIGTERM after a crash cuts nothing, a second one does', () => service({ options: { drainOnCrash: true, lameduckMs: 0 } },
+    async ({ child, client }) => {
+      const other = await Client.open({ host: '127.0.0.1', port: Number(await child.says(/^port (\d+)/m)) })
+      await busy(other, '/slow')
+      client.request('/throw')
+      await child.says(/^state draining/m)
+      child.kill('SIGTERM')
+      assert.equal((await other.answer()).text, 'slow')
+      // The crashed request is still open: the drain waits for it, until somebody insists.
+      child.kill('SIGTERM')
+      assert.deepEqual(await child.exited, { code: 143, signal: null })
+      other.destroy()
+      client.destroy()
+    }))
+
   test('the message "shutdown" of PM2 is a SIGTERM', () => service({}, async ({ child, client }) => {
     await busy(client, '/slow')
     child.process.send?.('shutdown')

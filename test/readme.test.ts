@@ -1,56 +1,18 @@
 import assert from 'node:assert/strict'
-import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { test } from 'node:test'
 import { withTables } from '../bench/readme.ts'
+import { readPage, root, start } from './_snippets.ts'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
-const readme = readFileSync(join(root, 'README.md'), 'utf8')
-// Inside the repository, so that `import 'express'` finds the package.
-const folder = mkdtempSync(join(root, 'node_modules', '.readme-'))
-after(() => rmSync(folder, { recursive: true, force: true }))
+const { text: readme, snippets } = readPage('README.md')
 
-interface Snippet {
-  line: number
-  language: string
-  code: string
-  fragment: boolean
-}
-
-const snippets = [...readme.matchAll(/(<!-- fragment -->\n)?```(\w+)\n([\s\S]*?)```/g)].map(({ index, 1: mark, 2: language = '', 3: code = '' }): Snippet => {
-  return { line: readme.slice(0, index).split('\n').length, language, code, fragment: mark !== undefined }
-})
-
-/** The package's own name, as a clone without a build can resolve it. */
-function fromSource(code: string): string {
-  return code.replace(/'lameduck(?:\/(\w+))?'/g, (_, adapter?: string) => {
-    return JSON.stringify(join(root, 'src', adapter === undefined ? 'core/index.ts' : `adapters/${adapter}.ts`))
-  })
-}
-
-async function start(snippet: Snippet, before = '') {
-  const file = join(folder, `line-${snippet.line}.mjs`)
-  writeFileSync(file, before + fromSource(snippet.code))
-  const child = fork(file, {
-    execArgv: ['--import', 'tsx', '--import', join(root, 'test/fixtures/announce.ts')],
-    env: { ...process.env, PORT: '0' },
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-  })
-  let output = ''
-  child.stdout?.on('data', chunk => (output += chunk))
-  child.stderr?.on('data', chunk => (output += chunk))
-  const exit = once(child, 'exit').then(([code, signal]) => ({ code, signal, output }))
-  return { child, exit, output: () => output }
-}
-
-const programs = snippets.filter(({ language, fragment }) => language === 'js' && !fragment)
+const programs = snippets.filter(({ language, mark }) => language === 'js' && mark !== 'fragment')
 
 for (const snippet of programs) {
   test(`README line ${snippet.line}: the program serves, and SIGTERM ends it with exit code 0`, async () => {
-    const { child, exit, output } = await start(snippet)
+    const { child, exit, output } = start(snippet)
     const port = await Promise.race([once(child, 'message').then(([message]) => message.port as number), exit.then(() => 0)])
     assert.ok(port > 0, output())
     const response = await fetch(`http://127.0.0.1:${port}/`)
@@ -82,11 +44,11 @@ const server = http.createServer((req, res) => res.end('hello'))
 const wrap = (server, options) => wrapServer(server, { ...options, signals: false })
 server.listen(0)
 `
-const fragments = snippets.filter(({ fragment }) => fragment)
+const fragments = snippets.filter(({ mark }) => mark === 'fragment')
 
 for (const snippet of fragments) {
   test(`README line ${snippet.line}: the fragment runs`, async () => {
-    const { child, exit, output } = await start(snippet, prelude)
+    const { child, exit, output } = start(snippet, prelude)
     if (snippet.code.includes('health')) {
       const [{ port }] = await once(child, 'message')
       const response = await fetch(`http://127.0.0.1:${port}/healthz/ready`)

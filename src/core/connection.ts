@@ -242,12 +242,16 @@ export class Connection implements Holder, Settling, Lingerer {
     this.socket.destroy()
   }
 
+  /** The responses that have not closed yet, oldest first. */
+  responses(): ServerResponse[] {
+    if (!this.last || this.last.closed) return []
+    return [...(this.#earlier ?? []), this.last].filter(res => !res.closed)
+  }
+
   /** The requests in flight, oldest first. */
   inFlight(): InFlight[] {
-    if (!this.last || this.last.closed) return []
     const ageMs = Math.max(0, Math.round(performance.now() - this.since))
-    const open = [...(this.#earlier ?? []).filter(res => !res.closed), this.last]
-    return open.map(({ req }) => ({ method: req.method ?? '', path: path(req.url), ageMs }))
+    return this.responses().map(({ req }) => ({ method: req.method ?? '', path: path(req.url), ageMs }))
   }
 
   /** The socket has closed. Pipelined responses that never had the socket get no `close` event: hence this clears them all. */

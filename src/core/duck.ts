@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { connectionOf } from './connection.ts'
@@ -11,6 +12,7 @@ import { Narrator } from './narrator.ts'
 import { check, checkKeys, plan, type DrainOptions, type Settings } from './options.ts'
 import type { TrackOptions } from './partings.ts'
 import type { DrainReport, Stats } from './report.ts'
+import { requestSignal } from './request-signal.ts'
 import { Tracker, checkServer, type TrackerHost, type WrappableServer } from './tracker.ts'
 
 /** Options of {@link Duck.add}. */
@@ -63,6 +65,16 @@ export class Duck {
   /** Aborted as a drain begins: for event streams, long polls, consumers. After `resume()` there is a fresh one. */
   get signal(): AbortSignal {
     return this.#controller.signal
+  }
+
+  /**
+   * A signal for one request, for long polls and other answers that take their time: aborted as a drain begins, or when the
+   * client goes away; at once, if a drain has begun already.
+   *
+   * @param res The request's response.
+   */
+  signalFor(res: ServerResponse): AbortSignal {
+    return requestSignal(res, this.signal)
   }
 
   /** The last drain's report, once there is one. */
@@ -205,7 +217,7 @@ export class Duck {
     return () => {}
   }
 
-  /** Adds a listener of an event; see {@link Events}. */
+  /** Adds a listener of an event; see {@link Events}. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` for another event. */
   on<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
     this.#events.on(event, listener)
     return this

@@ -1,5 +1,6 @@
 import diagnostics from 'node:diagnostics_channel'
 import { EventEmitter } from 'node:events'
+import { check } from './options.ts'
 import type { DrainReport, HookReport, Stats } from './report.ts'
 
 /** What still holds a drain, a second apart. */
@@ -41,6 +42,12 @@ const channels = {
   report: diagnostics.channel('lameduck:report'),
 }
 
+/** A name that is misspelt would never be heard of. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` */
+function checkListener(event: string, listener: unknown): void {
+  check('event', event, Object.hasOwn(channels, event), Object.keys(channels).join(', '))
+  check('listener', listener, typeof listener === 'function', 'a function')
+}
+
 /** Typed events whose listeners cannot stop a drain; each is published on the diagnostics channel `lameduck:<event>` too. */
 export class Emitter {
   #source: object
@@ -52,10 +59,12 @@ export class Emitter {
   }
 
   on<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): void {
+    checkListener(event, listener)
     this.#emitter.on(event, listener as (...args: unknown[]) => void)
   }
 
   once<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): void {
+    checkListener(event, listener)
     this.#emitter.once(event, listener as (...args: unknown[]) => void)
   }
 

@@ -1,5 +1,6 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { Connection } from './connection.ts'
+import { noteHead } from './event-stream.ts'
 
 type Headers = OutgoingHttpHeaders | readonly unknown[]
 
@@ -22,18 +23,24 @@ function withClose(headers: Headers): Headers {
  * Hence the decision at the last moment, in `writeHead`, which Node calls for implicit heads too.
  *
  * @param leaving Whether the connection is still to end: false after `resume()`.
+ * @param sent Called when the head is out.
  */
-export function sayClose(res: ServerResponse, connection: Connection, leaving: () => boolean): void {
+export function sayClose(res: ServerResponse, connection: Connection, leaving: () => boolean, sent: (res: ServerResponse) => void): void {
   const writeHead = res.writeHead as (...args: unknown[]) => ServerResponse
   res.writeHead = function (this: ServerResponse, ...args: unknown[]): ServerResponse {
-    if (this.headersSent || connection.last !== this || !leaving()) return writeHead.apply(this, args)
     // As Node takes them: the headers may come third without a reason phrase, too.
     const at = typeof args[1] === 'string' || (args[2] !== undefined && args[2] !== null) ? 2 : 1
-    this.removeHeader('Keep-Alive')
-    if (typeof args[at] === 'object' && args[at] !== null) args[at] = withClose(args[at] as Headers)
-    else this.setHeader('Connection', 'close')
+    if (this.headersSent) return writeHead.apply(this, args)
+    const closes = connection.last === this && leaving()
+    if (closes) {
+      this.removeHeader('Keep-Alive')
+      if (typeof args[at] === 'object' && args[at] !== null) args[at] = withClose(args[at] as Headers)
+      else this.setHeader('Connection', 'close')
+    }
     writeHead.apply(this, args)
-    connection.saidClose = true
+    if (closes) connection.saidClose = true
+    noteHead(this, args[at])
+    sent(this)
     return this
   } as ServerResponse['writeHead']
 }

@@ -17,6 +17,8 @@ export interface Policy {
 /** PM2 and Windows have no SIGTERM to send: they send this message over IPC. */
 const SHUTDOWN = 'shutdown'
 
+const CRASH = 'uncaught exception'
+
 const failed = ({ outcome, hooks }: DrainReport) => outcome === 'forced' || hooks.some(hook => hook.outcome !== 'ok')
 
 /**
@@ -71,11 +73,16 @@ class Lifecycle {
     console.error(error)
     if (this.#crashed) return
     this.#crashed = true
-    void this.#goDown('uncaught exception', [...this.#members.keys()])
+    void this.#goDown(CRASH, [...this.#members.keys()])
   }
 
   #signalled(signal: NodeJS.Signals, reason: string = signal): void {
     const members = [...this.#members].filter(([, { signals }]) => signals.includes(signal))
+    // After a crash the first one is what a supervisor sends to a process that it sees leaving: no reason to cut it.
+    if (this.#reason === CRASH) {
+      this.#reason = `${CRASH} and ${reason}`
+      return
+    }
     if (this.#reason !== undefined) {
       this.#forceDown(signal, `${reason} after ${this.#reason}`)
       return

@@ -38,6 +38,8 @@ export interface Options {
   deadlineMs?: number
   /** Whether `uncaughtException` and `unhandledRejection` start a drain and then exit with 1. Default false. */
   drainOnCrash?: boolean
+  /** Whether `text/event-stream` responses are ended, cleanly, as the draining begins: an EventSource then reconnects, elsewhere. Default true. */
+  endEventStreams?: boolean
   /** Whether a drain that a signal started ends the process: 0 after a clean one, 1 after a forced one or a failed hook. Default true. */
   exit?: boolean
   /** How long a request head (or TLS handshake) that was half received when the draining began may still take. Default 1 000. */
@@ -90,6 +92,7 @@ export const DEFAULTS = {
   admit: 'serve',
   deadlineMs: 25_000,
   drainOnCrash: false,
+  endEventStreams: true,
   exit: true,
   headMs: 1_000,
   health: { checks: {}, live: '/livez', ready: '/readyz', timeoutMs: 1_000 },
@@ -203,6 +206,7 @@ export function settle(options: Options = {}): Settings {
   check('options.admit', all.admit, ['serve', 'reject'].includes(all.admit as string) || typeof all.admit === 'function',
     '"serve", "reject" or a function')
   checkFlag('options.drainOnCrash', all.drainOnCrash)
+  checkFlag('options.endEventStreams', all.endEventStreams)
   checkFlag('options.exit', all.exit)
   checkLogger(all.logger)
   check('options.reject', all.reject, all.reject === undefined || typeof all.reject === 'function', 'a function')

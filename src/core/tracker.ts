@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import { Admission } from './admission.ts'
 import { Connection, connectionOf, type Tracking } from './connection.ts'
 import { LameduckError } from './errors.ts'
+import { endEventStream, isEventStream } from './event-stream.ts'
 import { sayClose } from './farewell.ts'
 import type { Health } from './health.ts'
 import { intercept } from './intercept.ts'
@@ -124,6 +125,7 @@ export class Tracker implements Tracking {
   async drain(leftMs: number): Promise<void> {
     this.lameduck()
     this.#phase = 'draining'
+    for (const connection of this.connections) for (const res of connection.responses()) this.#endEventStream(res)
     this.#sweep.start()
     this.partings.start(this.connections, leftMs)
     await this.listener.close(() => this.counters.accepted)
@@ -317,7 +319,14 @@ export class Tracker implements Tracking {
   }
 
   #sayClose(res: ServerResponse, connection: Connection): void {
-    sayClose(res, connection, () => this.leaving)
+    sayClose(res, connection, () => this.leaving, () => {
+      // One that begins now: its client has its answer, and comes back to somebody else.
+      if (this.#phase === 'draining') setImmediate(() => this.#endEventStream(res))
+    })
+  }
+
+  #endEventStream(res: ServerResponse): void {
+    if (this.#settings.endEventStreams && isEventStream(res)) endEventStream(res)
   }
 
   /** What Node does when nobody listens for `checkContinue`; the request comes by here first, and may have been refused. */
