@@ -166,12 +166,12 @@ function bytesInFlight(world: World): void {
 
   scenario(world, 'WebSocket: an application that writes all the time is interrupted between two frames', by(simple(socket => {
     const bytes = Buffer.concat(Array.from({ length: 7 }, (_, i) => frame(TEXT, String(i).repeat(40))))
-    let at = 0
-    // 41 bytes at a time of frames of 42: the end of a frame is hardly ever the end of a write.
+    // Frames of 42 bytes, and each write ends in the middle of one.
+    let at = 20
+    socket.write(bytes.subarray(0, at))
     const timer = setInterval(() => {
-      const piece = Buffer.concat([bytes, bytes]).subarray(at, at + 41)
-      at = (at + 41) % bytes.length
-      socket.write(piece)
+      socket.write(Buffer.concat([bytes, bytes]).subarray(at, at + 42))
+      at = (at + 42) % bytes.length
     }, 2)
     socket.on('close', () => clearInterval(timer))
   })), async s => {
