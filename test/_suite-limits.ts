@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from './_client.ts'
-import { assertLast, quiet, reported, scenario, turns } from './_scenario.ts'
+import { assertLast, reported, scenario, turns } from './_scenario.ts'
 import type { World } from './_world.ts'
 
 /** Writes a byte every 20 ms, until the connection has ended. @returns What stops it. */
@@ -23,7 +23,6 @@ export function limits(world: World): void {
 
     scenario(world, `half a head on a ${opening} connection, then silence: closed at headMs`, { row: 7 }, async s => {
       const client = await begin(s)
-      await quiet()
       client.write('GET /half HTTP/1.1\r\nHost: test\r\nX-Half: ')
       await turns()
       const started = performance.now()
@@ -65,6 +64,17 @@ export function limits(world: World): void {
       reported(await drained, report => assert.equal(report.outcome, 'clean'))
     })
   }
+
+  scenario(world, 'a connection that was answered a moment ago has sent no half head, and does not wait for one', {
+    row: 1,
+    options: { headMs: 3_000 },
+  }, async s => {
+    const clients = await Promise.all(Array.from({ length: 5 }, () => s.warm()))
+    const started = performance.now()
+    await s.drain()
+    assert.ok(performance.now() - started < 2_000, 'not after headMs')
+    for (const client of clients) assert.equal(await client.ended(), 'fin')
+  })
 
   scenario(world, 'half a head that came while the response before it was being sent has its time, too', {
     row: 9,

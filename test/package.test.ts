@@ -10,7 +10,8 @@ import { promisify } from 'node:util'
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('..', import.meta.url))
 const fixtures = join(root, 'test/fixtures')
-const frameworks = ['core', 'express', 'hapi', 'koa']
+const frameworks = ['core', 'express', 'fastify', 'hapi', 'koa', 'nestjs']
+const dropIns = ['stoppable', 'http-terminator', 'terminus']
 
 /** A folder with nothing but the tarball installed in it, and one that has the frameworks beside it. */
 let bare: string
@@ -41,7 +42,7 @@ async function lend(folder: string, ...names: string[]): Promise<void> {
 /** A copy of what the build needs, so that a test run neither sees nor leaves a dist/ in the work tree. */
 async function pack(): Promise<string> {
   const tree = join(temp, 'tree')
-  for (const name of ['src', 'package.json', 'tsconfig.json', 'tsup.config.ts', 'LICENSE', 'CHANGELOG.md', 'README.md']) {
+  for (const name of ['src', 'docs', 'package.json', 'tsconfig.json', 'tsup.config.ts', 'LICENSE', 'CHANGELOG.md', 'README.md']) {
     await cp(join(root, name), join(tree, name), { recursive: true })
   }
   await symlink(join(root, 'node_modules'), join(tree, 'node_modules'))
@@ -61,7 +62,7 @@ before(async () => {
   await sh(bare, 'npm', 'install', '--offline', '--no-audit', '--no-fund', '--ignore-scripts', tarball)
   await cp(join(fixtures, 'consumer-js'), bare, { recursive: true })
   await cp(bare, full, { recursive: true })
-  await lend(full, 'express', 'koa', '@hapi/hapi', 'pino', 'winston')
+  await lend(full, 'express', 'fastify', 'koa', '@hapi/hapi', '@nestjs/common', '@nestjs/core', '@nestjs/platform-express', 'pino', 'reflect-metadata', 'rxjs', 'winston')
 })
 
 after(() => rm(temp, { recursive: true, force: true }))
@@ -69,7 +70,7 @@ after(() => rm(temp, { recursive: true, force: true }))
 test('the tarball brings no other package along, and holds the build, the licence and the documents only', async () => {
   assert.deepEqual((await readdir(join(bare, 'node_modules'))).filter(name => !name.startsWith('.')), ['lameduck'])
   const files = await readdir(join(bare, 'node_modules/lameduck'))
-  assert.deepEqual(files.toSorted(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'package.json'])
+  assert.deepEqual(files.toSorted(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'docs', 'package.json'])
 })
 
 test('nothing in the tarball imports another package, types included, and there is one core for each module system', async () => {
@@ -93,13 +94,19 @@ test('require loads every entry point without any framework installed, and drain
   await node(bare, 'cjs.cjs', 'core')
 })
 
-test('import: http, Express, Koa and hapi servers drain while in use', async () => {
+test('import: servers of http and of every framework drain while in use', async () => {
   await node(full, 'esm.mjs', ...frameworks)
 })
 
-test('require: http, Express, Koa and hapi servers drain while in use', async () => {
+test('require: servers of http and of every framework drain while in use', async () => {
   await node(full, 'cjs.cjs', ...frameworks)
 })
+
+for (const program of ['esm.mjs', 'cjs.cjs']) {
+  test(`the drop-ins work by one changed line, in ${program}`, async () => {
+    await node(bare, program, ...dropIns)
+  })
+}
 
 test('console, pino and winston take the log', async () => {
   await node(full, 'esm.mjs', 'loggers')
@@ -119,6 +126,8 @@ const strict = {
   target: 'ES2022',
   lib: ['ES2022'],
   types: ['node'],
+  // Nest's.
+  experimentalDecorators: true,
 }
 
 /**
@@ -148,12 +157,12 @@ async function compile(name: string, type: 'module' | 'commonjs', files: string[
 
 // Two at a time: each is mostly one core's work, on what TypeScript and Node declare.
 suite('strict TypeScript compiles', { concurrency: 2 }, () => {
-  const own = ['core.ts', 'adapters.ts']
-  const types = ['@types/express', '@types/koa', '@hapi/hapi', 'pino', 'winston']
+  const own = ['core.ts', 'adapters.ts', 'drop-ins.ts']
+  const types = ['@types/express', '@types/koa', '@hapi/hapi', '@nestjs/common', '@nestjs/core', 'fastify', 'pino', 'winston']
 
-  test('as ESM without any framework\'s types', () => compile('ts-esm', 'module', own))
+  test('as ESM without any framework\'s types', () => compile('ts-esm', 'module', [...own, 'drop-in-named.mts']))
 
-  test('as CJS without any framework\'s types', () => compile('ts-cjs', 'commonjs', own))
+  test('as CJS without any framework\'s types', () => compile('ts-cjs', 'commonjs', [...own, 'drop-in-require.cts']))
 
   test('as ESM with the frameworks\' own types', () => compile('ts-esm-full', 'module', [...own, 'frameworks.ts'], types))
 

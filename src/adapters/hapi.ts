@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { DEFAULTS, wrap, type Duck, type Options, type WrappableServer } from '../core/index.ts'
+import { later } from './later.ts'
 import { Rejection } from './rejection.ts'
 
 /** What a hapi server (21) has, as far as lameduck uses it. */
@@ -17,15 +18,6 @@ function boom(error: Error & { statusCode: number; headers: Record<string, strin
   const { statusCode, message, headers } = error
   const payload = { statusCode, error: 'Service Unavailable', message }
   return Object.assign(error, { isBoom: true, isServer: true, data: null, output: { statusCode, payload, headers } })
-}
-
-/** `Promise.withResolvers`, which Node 20 lacks. */
-function later(): { promise: Promise<void>; resolve: () => void } {
-  let resolve = () => {}
-  const promise = new Promise<void>(done => {
-    resolve = done
-  })
-  return { promise, resolve }
 }
 
 function register(server: HapiLike, options: Options = {}): void {

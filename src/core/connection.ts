@@ -29,6 +29,8 @@ export interface Tracking {
   served(): void
   idle(connection: Connection): void
   gone(connection: Connection): void
+  /** A socket that somebody patched. */
+  patched(): void
   destroyed(entry: Destroyed): void
 }
 
@@ -99,7 +101,7 @@ export class Connection implements Holder, Settling, Lingerer {
     this.since = Math.ceil(performance.now())
     this.#tracking = tracking
     this.#state = handshake ? 'handshake' : 'fresh'
-    hold(socket, this)
+    if (!hold(socket, this)) tracking.patched()
   }
 
   get state(): ConnectionState {
@@ -119,6 +121,17 @@ export class Connection implements Holder, Settling, Lingerer {
     return this.saidClose || this.state === 'closing'
   }
 
+  /** Nobody has looked, since its last request ended, whether another one has begun. */
+  get unsure(): boolean {
+    return this.seen === UNSEEN && this.state === 'idle'
+  }
+
+  /** @param idle No byte of another request has come so far. */
+  sure(idle: boolean): void {
+    if (idle) this.#mark()
+    else this.seen = 0
+  }
+
   /** Half a head (or half a handshake) was received and waits for its rest, or may have been. A stream that is no socket counts no bytes. */
   get partial(): boolean {
     return (this.socket.bytesRead ?? this.seen) !== this.seen
@@ -135,7 +148,7 @@ export class Connection implements Holder, Settling, Lingerer {
     this.socket = socket
     this.since = Math.ceil(performance.now())
     this.#state = 'fresh'
-    hold(socket, this)
+    if (!hold(socket, this)) this.#tracking.patched()
   }
 
   /** A request was handed to the application. In rotation this is all that a request costs, but for a look at it later. */
@@ -156,7 +169,7 @@ export class Connection implements Holder, Settling, Lingerer {
 
   /**
    * Looks whether the last response has closed; if not, listens for it. `finish` alone would miss an aborted one. When the
-   * server leaves at this very moment there is no telling whether half a head has come since then: that connection is unsure.
+   * server leaves at this very moment, half a head may have come since then.
    */
   settle(): void {
     const { last } = this

@@ -132,6 +132,8 @@ export class Listener {
   async end(): Promise<void> {
     if (!this.#owed || this.#ended) return
     this.#ended = true
+    // Node's own `close`, for the listener alone, may still be on its way when no connection was left: held back like the others.
+    await turn()
     this.#owed = false
     await new Promise<void>(resolve => {
       this.#server.once('close', resolve)

@@ -27,9 +27,17 @@ function onClose(this: Socket): void {
   holderOf(this)?.closed()
 }
 
+/** While `idleOf` asks. */
+let idle: Set<Holder> | undefined
+
 /** In place of `destroy()`, by which every socket ends: now is the time to listen for its `close`. */
 function destroy(this: Socket, error?: Error): Socket {
-  if (!this.destroyed && holderOf(this)) this.once('close', onClose)
+  const holder = holderOf(this)
+  if (holder && idle) {
+    idle.add(holder)
+    return this
+  }
+  if (holder && !this.destroyed) this.once('close', onClose)
   return inherited(this).destroy.call(this, error)
 }
 
@@ -47,13 +55,34 @@ export function holderOf(socket: Socket | null): Holder | undefined {
   return (socket as TrackedSocket | null)?.[HOLDER]
 }
 
-/** Takes a socket, until it has closed or is let go. */
-export function hold(socket: TrackedSocket, holder: Holder): void {
+/**
+ * Takes a socket, until it has closed or is let go.
+ *
+ * @returns Whether `idleOf` may ask for it.
+ */
+export function hold(socket: TrackedSocket, holder: Holder): boolean {
   socket[HOLDER] = holder
   // A socket with a `destroy` of its own, by somebody's patch: theirs stays.
-  if (Object.hasOwn(socket, 'destroy')) socket.on('close', onClose)
+  const patched = Object.hasOwn(socket, 'destroy')
+  if (patched) socket.on('close', onClose)
   else socket.destroy = destroy
   if (!Object.hasOwn(socket, 'destroySoon')) socket.destroySoon = destroySoon
+  return !patched
+}
+
+/**
+ * Those of a server's connections on which not a byte of another request has come. Node's parser knows, and tells nobody; but
+ * `closeIdleConnections` destroys just those, and what `destroy()` does is ours to say. Only for a server whose sockets are all held.
+ */
+export function idleOf(server: { closeIdleConnections?: () => void }): Set<Holder> {
+  const found = new Set<Holder>()
+  idle = found
+  try {
+    server.closeIdleConnections?.()
+  } finally {
+    idle = undefined
+  }
+  return found
 }
 
 /** Lets a socket go; what was put on it stays, and only passes on. */

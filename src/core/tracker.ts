@@ -16,6 +16,7 @@ import { Partings } from './partings.ts'
 import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
 import { Sweep } from './sweep.ts'
+import { idleOf } from './tracked-socket.ts'
 import { follow, wireOf } from './websocket.ts'
 
 /** A server that lameduck can wrap. */
@@ -61,6 +62,9 @@ export class Tracker implements Tracking {
   #admission: Admission
   #sweep: Sweep
   #secure: boolean
+  /** Every socket is held: none was there before, none was patched by somebody else. */
+  #complete: boolean
+  #patched = false
   #handshakes = new Map<string, Connection>()
   /** Requests that came with an `Expect` header, once there was one. */
   #expected: WeakSet<ServerResponse> | undefined
@@ -78,8 +82,9 @@ export class Tracker implements Tracking {
     this.#admission = new Admission(settings, fault)
     this.#sweep = new Sweep(this.connections, settings, fault)
     this.partings = new Partings(settings, fault)
+    this.#complete = !server.listening
     this.#secure = server instanceof https.Server
-    this.#release = intercept(server, (event, ...args) => this.#see(event, ...args))
+    this.#release = intercept(server, (event, first, second, third) => this.#see(event, first, second, third))
   }
 
   get leaving(): boolean {
@@ -102,12 +107,21 @@ export class Tracker implements Tracking {
     }
     this.recent.settle()
     this.recent.stop()
+    this.#makeSure()
     for (const connection of this.connections) {
       const { last } = connection
       if (last === undefined) continue
       connection.lameduck()
       if (!last.headersSent) this.#sayClose(last, connection)
     }
+  }
+
+  /** Those that ended a request a moment ago: has half of another one come by now? */
+  #makeSure(): void {
+    const unsure = [...this.connections].filter(connection => connection.unsure)
+    if (unsure.length === 0 || !this.#complete) return
+    const idle = idleOf(this.server)
+    for (const connection of unsure) connection.sure(idle.has(connection))
   }
 
   /** Back from lame duck. Responses that have said `close` by now keep their word. */
@@ -154,6 +168,7 @@ export class Tracker implements Tracking {
   async unknown(): Promise<number> {
     const all = await new Promise<number>(resolve => this.server.getConnections((error, count) => resolve(error ? 0 : count)))
     const known = [...this.connections].filter(({ socket }) => !socket.destroyed).length
+    if (all <= known && !this.#patched) this.#complete = true
     return Math.max(0, all - known)
   }
 
@@ -193,6 +208,11 @@ export class Tracker implements Tracking {
     this.partings.stop()
     if (this.#phase === 'draining') this.#empty.open()
     this.#host.emptied()
+  }
+
+  patched(): void {
+    this.#patched = true
+    this.#complete = false
   }
 
   destroyed(entry: Destroyed): void {
