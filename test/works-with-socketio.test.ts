@@ -3,10 +3,12 @@ import { once } from 'node:events'
 import http from 'node:http'
 import net, { type AddressInfo, type Socket as NetSocket } from 'node:net'
 import { after, test } from 'node:test'
+import { runInThisContext } from 'node:vm'
 import { Server, type Socket } from 'socket.io'
 import { io } from 'socket.io-client'
 import { wrap, type Duck } from '../src/core/index.ts'
 import { endLeftovers, leftover } from './_leftovers.ts'
+import { readPage } from './_snippets.ts'
 import { addressOf, listen, QUICK } from './_world.ts'
 
 after(endLeftovers)
@@ -64,13 +66,11 @@ async function balancer(first: Instance): Promise<{ url: string, to(next: Instan
   }
 }
 
-/** What a socket.io application needs for clients that poll: the poll that waits is answered, and its client comes back elsewhere. */
+/** What a socket.io application needs for clients that poll, as the README has it. */
+const recipe = readPage('README.md').snippets.find(({ mark }) => mark === 'recipe')?.code ?? 'no recipe'
+
 function endPolls({ sio, duck }: Instance): void {
-  duck.on('state', state => {
-    if (state !== 'draining') return
-    const clients = Object.values((sio.engine as unknown as { clients: Record<string, { transport: { name: string }, close(): void }> }).clients)
-    for (const client of clients) if (client.transport.name === 'polling') client.close()
-  })
+  (runInThisContext(`(duck, io) => {${recipe}}`) as (duck: Duck, io: Server) => void)(duck, sio)
 }
 
 for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
