@@ -18,6 +18,17 @@ interface RaceRow {
   rounds: { connections: number; lost: number; ghosts: number; rejected: number; drainMs: number; killed: boolean }[]
 }
 
+interface IdleRow {
+  name: string
+  connections: number
+  rounds: { endedMs: number; reset: number; stall: { cpuMs: number }; heapPerConnection: number }[]
+}
+
+interface OverheadRow {
+  name: string
+  pairs: { perSecondRatio: number; cpuRatio: number }[]
+}
+
 const readmeFile = new URL('../README.md', import.meta.url)
 
 function load<Row>(name: string): Result<Row> {
@@ -28,24 +39,54 @@ function table(head: string[], rows: (string | number)[][]): string {
   return [head, head.map(() => '---'), ...rows].map(cells => `| ${cells.join(' | ')} |`).join('\n')
 }
 
+const circumstances = ({ node, machine, date }: Result<unknown>) => {
+  return `Node ${node}, ${machine.cores} cores (${machine.cpu}), loopback, ${date.slice(0, 10)}.`
+}
+
 function race(): string {
-  const { rows, node, machine, date } = load<RaceRow>('race')
-  const body = rows.map(({ name, rounds }) => {
+  const result = load<RaceRow>('race')
+  const body = result.rows.map(({ name, rounds }) => {
     const perThousand = (of: (round: RaceRow['rounds'][number]) => number) => {
       return Math.round((sum(rounds.map(of)) / sum(rounds.map(({ connections }) => connections))) * 1_000)
     }
     const drain = rounds.some(({ killed }) => killed) ? 'killed after 10 s' : `${Math.round(median(rounds.map(({ drainMs }) => drainMs)))}`
     return [name, perThousand(({ lost }) => lost), perThousand(({ ghosts }) => ghosts), perThousand(({ rejected }) => rejected), drain]
   })
-  return `${table(['', 'lost', 'executed, never answered', '503', 'drain, median ms'], body)}
+  return `${table(['', 'lost', 'executed, never answered', '503', 'drain, median ms'], body)}\n\n${circumstances(result)}`
+}
 
-Node ${node}, ${machine.cores} cores (${machine.cpu}), loopback, ${date.slice(0, 10)}.`
+function idle(): string {
+  const result = load<IdleRow>('idle')
+  const most = Math.max(...result.rows.map(({ connections }) => connections))
+  const rows = result.rows.filter(({ connections }) => connections === most)
+  const middle = (row: IdleRow, of: (round: IdleRow['rounds'][number]) => number) => median(row.rounds.map(of))
+  const bare = rows.find(({ name }) => name === 'server.close()')
+  const body = rows.map(row => {
+    const heap = middle(row, ({ heapPerConnection }) => heapPerConnection)
+    const over = bare && bare !== row ? `${((heap / middle(bare, ({ heapPerConnection }) => heapPerConnection) - 1) * 100).toFixed(1)} %` : '–'
+    return [
+      row.name, Math.round(middle(row, ({ endedMs }) => endedMs)), Math.max(...row.rounds.map(({ reset }) => reset)),
+      Math.round(middle(row, ({ stall }) => stall.cpuMs)), Math.round(heap), over,
+    ]
+  })
+  const head = ['', 'all ended, ms', 'by RST', 'longest block of the event loop, CPU ms', 'heap, bytes per connection', 'over bare']
+  return `${most.toLocaleString('en').replace(',', ' ')} connections:\n\n${table(head, body)}\n\n${circumstances(result)}`
+}
+
+function overhead(): string {
+  const result = load<OverheadRow>('overhead')
+  const ratio = (values: number[]) => median(values).toFixed(3)
+  const body = result.rows.map(({ name, pairs }) => {
+    return [name, ratio(pairs.map(({ perSecondRatio }) => perSecondRatio)), ratio(pairs.map(({ cpuRatio }) => cpuRatio))]
+  })
+  const pairs = result.rows[0]?.pairs.length ?? 0
+  return `${table(['', 'requests/s, to bare', 'CPU per request, to bare'], body)}\n\nMedians of ${pairs} pairs. ${circumstances(result)}`
 }
 
 /** The README with its tables filled in. */
 export function withTables(readme: string): string {
   let filled = readme
-  for (const [name, text] of Object.entries({ race: race() })) {
+  for (const [name, text] of Object.entries({ race: race(), idle: idle(), overhead: overhead() })) {
     const between = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(\\n<!-- /${name} -->)`)
     if (!between.test(filled)) throw new Error(`the README has no place for the table "${name}"`)
     filled = filled.replace(between, (_, begin: string, end: string) => `${begin}${text}${end}`)

@@ -10,6 +10,7 @@ import { pipelines } from './_suite-pipelines.ts'
 import { requests } from './_suite-requests.ts'
 import { eventStreams } from './_suite-streams.ts'
 import { tunnels } from './_suite-tunnels.ts'
+import { webSockets } from './_suite-websockets.ts'
 import type { World } from './_world.ts'
 
 /**
@@ -18,7 +19,7 @@ import type { World } from './_world.ts'
  */
 export function conformance(world: World): void {
   describe(world.name, { concurrency: 8 }, () => {
-    for (const register of [requests, connections, framing, pipelines, expects, tunnels, limits, phases, eventStreams]) register(world)
+    for (const register of [requests, connections, framing, pipelines, expects, tunnels, webSockets, limits, phases, eventStreams]) register(world)
   })
   describe(`${world.name}, one at a time`, { concurrency: 1 }, () => {
     for (const register of [bodies, load]) register(world)

@@ -64,6 +64,7 @@ export type Feature =
   | 'signal' // the drain signal within reach of a handler
   | 'admit'
   | 'health'
+  | 'upgrade' // the server's own `upgrade` and `connect` events
   | 'pairs' // `res` takes header arrays as Node's does
 
 export interface World {

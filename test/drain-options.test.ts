@@ -19,7 +19,7 @@ function refused(run: () => unknown, code: string, ...words: string[]): void {
   })
 }
 
-const durations = ['deadlineMs', 'headMs', 'lameduckMs', 'lingerMs', 'quietMs', 'retryAfterMs', 'upgradedMs']
+const durations = ['deadlineMs', 'headMs', 'lameduckMs', 'lingerMs', 'quietMs', 'retryAfterMs', 'spreadMs', 'upgradedMs']
 const flags = ['drainOnCrash', 'endEventStreams', 'exit']
 
 /** Option, value, and what the message must say beside both. */

@@ -8,7 +8,7 @@ import { readPage, root, start } from './_snippets.ts'
 
 const { text: readme, snippets } = readPage('README.md')
 
-const programs = snippets.filter(({ language, mark }) => language === 'js' && mark !== 'fragment')
+const programs = snippets.filter(({ language, mark }) => language === 'js' && mark === undefined)
 
 for (const snippet of programs) {
   test(`README line ${snippet.line}: the program serves, and SIGTERM ends it with exit code 0`, async () => {
@@ -27,9 +27,9 @@ for (const snippet of programs) {
   })
 }
 
-test('README: one program for raw http, Express, Koa and hapi each', () => {
+test('README: one program for raw http and each framework', () => {
   const imported = programs.map(({ code }) => /from 'lameduck\/?(\w*)'/.exec(code)?.[1])
-  assert.deepEqual(imported, ['', 'express', 'koa', 'hapi'])
+  assert.deepEqual(imported, ['', 'express', 'koa', 'hapi', 'fastify', 'ws'])
 })
 
 /** What the fragments take for granted. */

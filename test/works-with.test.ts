@@ -142,3 +142,9 @@ test('docs/works-with.md: the versions are those that were tested', () => {
   assert.match(text, /<!-- works-with: adapters -->[\s\S]*<!-- works-with: matrix -->/)
   assert.equal(text, withVersions(text), 'npx tsx test/_works-with.ts brings it up to date')
 })
+
+test('README: the versions are those that were tested', () => {
+  const text = readFileSync(join(root, 'README.md'), 'utf8')
+  assert.match(text, /<!-- works-with: short -->\nWithout an adapter/)
+  assert.equal(text, withVersions(text), 'npx tsx test/_works-with.ts brings it up to date')
+})

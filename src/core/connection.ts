@@ -267,10 +267,6 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
     this.close(this.#state === 'uploading' ? undefined : 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n')
   }
 
-  expireUpgraded(): void {
-    if (this.#state === 'upgraded') this.destroy('upgraded')
-  }
-
   /** Ends it now, whatever is unsent, and says so in the report. */
   destroy(why: Destroyed['why']): void {
     if (this.socket.destroyed) return

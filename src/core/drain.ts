@@ -166,9 +166,11 @@ export class Drain {
   /** Closes listeners and connections, server by server in their order; what is left at the end of the time is destroyed. */
   async #connections(): Promise<void> {
     this.#stage.enter('draining')
+    // Without what is kept for hooks, at most.
+    const leftMs = () => this.#began + this.plan.deadlineMs * (1 - HOOKS_SHARE) - performance.now()
     for (const group of groups(this.#stage.trackers)) {
       if (this.#cut.isOpen) break
-      await Promise.race([Promise.all(group.map(tracker => tracker.drain())), this.#cut.opened])
+      await Promise.race([Promise.all(group.map(tracker => tracker.drain(leftMs()))), this.#cut.opened])
     }
     if (!this.#cut.isOpen) return
     for (const tracker of this.#stage.trackers) tracker.abort(this.#forcedBy ?? 'abort')

@@ -1,15 +1,20 @@
 import type { ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { connectionOf } from './connection.ts'
 import { Drain } from './drain.ts'
 import { LameduckError } from './errors.ts'
 import { Emitter, type Events } from './events.ts'
 import { Health } from './health.ts'
+import type { TrackerHost } from './host.ts'
 import { Hooks, type Hook, type HookOptions } from './hooks.ts'
 import { join } from './lifecycle.ts'
 import { Narrator } from './narrator.ts'
 import { check, checkKeys, plan, type DrainOptions, type Settings } from './options.ts'
+import type { TrackOptions } from './partings.ts'
 import type { DrainReport, Stats } from './report.ts'
 import { requestSignal } from './request-signal.ts'
-import { Tracker, type TrackerHost } from './tracker.ts'
+import { Tracker } from './tracker.ts'
 import { checkServer, type WrappableServer } from './wrappable.ts'
 
 /** Options of {@link Duck.add}. */
@@ -192,6 +197,26 @@ export class Duck {
    */
   onDrain(name: string, hook: Hook, options?: HookOptions): () => void {
     return this.#hooks.add(name, hook, options)
+  }
+
+  /**
+   * Lets the owner of an upgraded socket (a CONNECT tunnel, a protocol of your own, a WebSocket) end it in its own way: its
+   * `close` is called in the draining phase, spread over `spreadMs` when there are many. Without it such a socket just stays
+   * for `upgradedMs`, and a WebSocket gets a close frame from lameduck. Works before, in and after the `upgrade` (or `connect`) listener.
+   *
+   * @param socket The socket of the request. One that has ended already is left alone.
+   * @param options.close See {@link TrackOptions}. What it throws is a `fault` event.
+   * @returns What takes it back, as long as it has not been called.
+   * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`, also for a socket that is on none of this duck's servers.
+   */
+  track(socket: Duplex, options: TrackOptions): () => void {
+    checkKeys('options', options, { close: 0 })
+    check('options.close', options.close, typeof options.close === 'function', 'a function')
+    const connection = connectionOf(socket as Socket)
+    const tracker = connection && this.#trackers.find(({ connections }) => connections.has(connection))
+    if (tracker) return tracker.partings.track(connection, options)
+    check('socket', socket, (socket as Duplex | undefined)?.destroyed === true, 'the socket of a request to a server of this duck')
+    return () => {}
   }
 
   /** Adds a listener of an event; see {@link Events}. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` for another event. */

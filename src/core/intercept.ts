@@ -1,7 +1,7 @@
 import type { Server } from 'node:net'
 
 /** Sees an event before every listener; true keeps it from them. */
-export type See = (event: string | symbol, first: unknown, second: unknown) => boolean
+export type See = (event: string | symbol, first: unknown, second: unknown, third: unknown) => boolean
 
 /**
  * Puts one function before all listeners of a server, whenever they are added. A prepended listener would not do: it cannot keep
@@ -16,7 +16,7 @@ export function intercept(server: Server, see: See): () => void {
   // `arguments`, not a rest parameter: no array per event.
   const intercepted = function (this: Server, event: string | symbol): boolean {
     const args = arguments as unknown as Parameters<typeof emit>
-    return (attached && see(event, args[1], (args as unknown[])[2])) || emit.apply(this, args)
+    return (attached && see(event, args[1], (args as unknown[])[2], (args as unknown[])[3])) || emit.apply(this, args)
   }
   server.emit = intercepted as typeof emit
   return () => {

@@ -1,10 +1,10 @@
-/** What waits for its peer's FIN. */
+/** What waits: for its peer's FIN, above all. */
 export interface Lingerer {
   /** The time is over; whether or not it has ended by itself. */
   giveUp(): void
 }
 
-/** Connections that wait for their peers' FINs, each for the same time: so one queue and one timer serve all of them. */
+/** Those that wait each for the same time: so one queue and one timer serve all of them. */
 export class Lingering {
   #lingerMs: number
   #queue: { one: Lingerer, until: number }[] = []

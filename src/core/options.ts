@@ -66,8 +66,18 @@ export interface Options {
   retryAfterMs?: number
   /** The signals that start a drain; a second one aborts it and exits at once. False leaves the process alone. Default SIGTERM and SIGINT. */
   signals?: readonly NodeJS.Signals[] | false
-  /** How long upgraded sockets (WebSocket, CONNECT) may stay once draining. Default 5 000. */
+  /**
+   * Over how long at most the goodbyes to WebSockets (and sockets with an owner, see `track`) are spread, evenly and with jitter, so
+   * that their clients do not come back as one herd. A hundred a second is no herd, and the deadline holds: then it is less. Default 10 000.
+   */
+  spreadMs?: number
+  /**
+   * How long an upgraded socket may stay once draining: a WebSocket from its close frame on, one with an owner from the end
+   * of its `close` (see `track`), any other (CONNECT) from the beginning. Default 5 000.
+   */
   upgradedMs?: number
+  /** The status code of the close frames: 1001 (going away), 1012 (service restart), or 3000 to 4999. Default 1001. */
+  websocketCode?: number
 }
 
 /** Options with every default filled in. */
@@ -93,7 +103,9 @@ export const DEFAULTS = {
   reject: undefined,
   retryAfterMs: 1_000,
   signals: ['SIGTERM', 'SIGINT'],
+  spreadMs: 10_000,
   upgradedMs: 5_000,
+  websocketCode: 1_001,
 } as const satisfies Settings
 
 /** The longest delay that Node's timers take: 2^31 - 1 ms, about 24.8 days. Anything above fires at once. */
@@ -171,6 +183,12 @@ function checkSignals(signals: unknown): void {
   if (signals) for (const name of signals as unknown[]) check('options.signals', name, catchable(name), allowed)
 }
 
+/** RFC 6455 §7.4: the others of the range below 3000 say something else, or may not be sent at all. */
+function checkCode(code: unknown): void {
+  const ok = code === 1_001 || code === 1_012 || (Number.isInteger(code) && (code as number) >= 3_000 && (code as number) <= 4_999)
+  check('options.websocketCode', code, ok, '1001, 1012, or an integer from 3000 to 4999')
+}
+
 function checkLogger(logger: Logger | undefined): void {
   const ok = logger === undefined || (typeof logger?.info === 'function' && typeof logger?.warn === 'function')
   check('options.logger', logger, ok, 'an object with info() and warn(), such as console')
@@ -194,7 +212,8 @@ export function settle(options: Options = {}): Settings {
   check('options.reject', all.reject, all.reject === undefined || typeof all.reject === 'function', 'a function')
   checkSignals(all.signals)
   checkDuration('options.deadlineMs', all.deadlineMs)
-  for (const name of ['headMs', 'lingerMs', 'retryAfterMs', 'upgradedMs'] as const) checkDuration(`options.${name}`, all[name])
+  for (const name of ['headMs', 'lingerMs', 'retryAfterMs', 'spreadMs', 'upgradedMs'] as const) checkDuration(`options.${name}`, all[name])
+  checkCode(all.websocketCode)
   checkDuration('options.quietMs', all.quietMs, own.quietMs === undefined ? LONGEST_MS : all.deadlineMs)
   return { ...all, lameduckMs: lameduckOf(own.lameduckMs, all) }
 }

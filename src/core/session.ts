@@ -190,7 +190,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   }
 
   /** CONNECT tunnels and WebSockets (RFC 8441) end; the other streams go on. */
-  expireUpgraded(): void {
+  endTunnels(): void {
     for (const { stream, headers } of this.#open) {
       if (headers[':method'] !== 'CONNECT' || stream.destroyed) continue
       this.#report('upgraded')
@@ -261,4 +261,9 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     const unsentBytes = this.#streams().reduce((sum, { writableLength }) => sum + writableLength, this.socket.writableLength)
     this.#tracking.destroyed(obituary(this, why, unsentBytes))
   }
+}
+
+/** The time of CONNECT tunnels is over. */
+export function endTunnels(connections: Iterable<Tracked>): void {
+  for (const connection of connections) if (connection instanceof Session) connection.endTunnels()
 }

@@ -28,8 +28,6 @@ export interface Tracked {
   linger(): void
   /** What was half received has not become whole in time. */
   expire(): void
-  /** The time of what left HTTP is over. */
-  expireUpgraded(): void
   /** Ends it now, whatever is unsent, and says so in the report. */
   destroy(why: Destroyed['why']): void
   /** Leaves everything as it was found. */

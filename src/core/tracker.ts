@@ -9,28 +9,21 @@ import { Connection, connectionOf, isAside, type Tracking } from './connection.t
 import { endEventStream, isEventStream } from './event-stream.ts'
 import { sayClose } from './farewell.ts'
 import { Handshakes } from './handshakes.ts'
-import type { Health } from './health.ts'
+import type { TrackerHost } from './host.ts'
 import { intercept } from './intercept.ts'
 import { Latch } from './latch.ts'
 import { Lingering } from './lingering.ts'
 import { Listener } from './listener.ts'
 import type { Settings } from './options.ts'
+import { Partings } from './partings.ts'
 import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
-import { Session, sessionOf, socketOf } from './session.ts'
+import { endTunnels, Session, sessionOf, socketOf } from './session.ts'
 import { Sweep } from './sweep.ts'
 import type { Tracked } from './tracked.ts'
 import { idleOf } from './tracked-socket.ts'
+import { follow, wireOf } from './websocket.ts'
 import { closeAllConnections, type WrappableServer } from './wrappable.ts'
-
-/** What a tracker tells the one who leads the drain. */
-export interface TrackerHost {
-  readonly health: Health | undefined
-  /** The last connection has ended. */
-  emptied(): void
-  destroyed(entry: Destroyed): void
-  fault(where: string, error: unknown): void
-}
 
 /** The connections of one server, and what becomes of them phase by phase. */
 export class Tracker implements Tracking {
@@ -41,6 +34,7 @@ export class Tracker implements Tracking {
   readonly listener: Listener
   readonly lingering: Lingering
   readonly recent = new Recent()
+  readonly partings: Partings
   /** When the last connection was accepted, on the clock of `performance.now()`. */
   acceptedAt = -Infinity
   drainingSince = Infinity
@@ -69,9 +63,10 @@ export class Tracker implements Tracking {
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
     this.#sweep = new Sweep(this.connections, settings, fault)
+    this.partings = new Partings(settings, fault)
     this.#complete = !server.listening
     this.#secure = server instanceof tls.Server
-    this.#release = intercept(server, (event, first, second) => this.#see(event, first, second))
+    this.#release = intercept(server, (event, first, second, third) => this.#see(event, first, second, third))
   }
 
   get leaving(): boolean {
@@ -113,17 +108,22 @@ export class Tracker implements Tracking {
     this.server.off('checkContinue', this.#continue)
   }
 
-  /** Closes the listener, then each connection as its turn comes; done when the last one has ended. */
-  async drain(): Promise<void> {
+  /**
+   * Closes the listener, then each connection as its turn comes; done when the last one has ended.
+   *
+   * @param leftMs Until the deadline.
+   */
+  async drain(leftMs: number): Promise<void> {
     this.lameduck()
     this.#phase = 'draining'
     this.drainingSince = performance.now()
-    for (const connection of this.connections) for (const stream of connection.eventStreams()) this.#endEventStream(stream)
+    if (this.#settings.endEventStreams) for (const connection of this.connections) connection.eventStreams().forEach(endEventStream)
     this.#sweep.start()
-    const upgraded = setTimeout(() => this.#destroyUpgraded(), this.#settings.upgradedMs)
+    this.partings.start([...this.connections].filter(connection => connection instanceof Connection), leftMs)
+    const tunnels = setTimeout(endTunnels, this.#settings.upgradedMs, this.connections)
     await this.listener.close(() => this.counters.accepted)
     if (this.connections.size > 0) await this.#empty.opened
-    clearTimeout(upgraded)
+    clearTimeout(tunnels)
     this.#sweep.stop()
     const unknown = setTimeout(() => void this.#destroyUnknown(), this.#settings.upgradedMs)
     await this.listener.end()
@@ -135,6 +135,7 @@ export class Tracker implements Tracking {
   abort(why: 'deadline' | 'abort'): void {
     this.#phase = 'draining'
     this.#sweep.stop()
+    this.partings.stop()
     this.listener.giveUp()
     for (const connection of this.connections) connection.destroy(why)
     // Those that nobody saw, too.
@@ -159,7 +160,11 @@ export class Tracker implements Tracking {
     this.#sweep.stop()
     this.recent.stop()
     this.lingering.stop()
-    for (const connection of this.connections) connection.release()
+    this.partings.stop()
+    for (const connection of this.connections) {
+      connection.release()
+      wireOf(connection.socket)?.restore()
+    }
     this.connections.clear()
     this.#handshakes.clear()
   }
@@ -179,6 +184,7 @@ export class Tracker implements Tracking {
     if (connection instanceof Connection) this.#handshakes.forget(connection)
     if (this.connections.size > 0) return
     this.lingering.stop()
+    this.partings.stop()
     if (this.#phase === 'draining') this.#empty.open()
     this.#host.emptied()
   }
@@ -200,12 +206,12 @@ export class Tracker implements Tracking {
 
   eventStream(stream: Writable): void {
     // One that begins now: its client has its answer, and comes back to somebody else.
-    if (this.#phase === 'draining') setImmediate(() => this.#endEventStream(stream))
+    if (this.#phase === 'draining' && this.#settings.endEventStreams) setImmediate(endEventStream, stream)
   }
 
   // What the server sees.
 
-  #see(event: string | symbol, first: unknown, second: unknown): boolean {
+  #see(event: string | symbol, first: unknown, second: unknown, third: unknown): boolean {
     switch (event) {
       case 'request':
         // The application's `checkContinue` listener hands on what came by here before.
@@ -222,6 +228,9 @@ export class Tracker implements Tracking {
         this.#secured(first as Socket)
         return false
       case 'upgrade':
+        if (this.#upgraded(first as IncomingMessage)) return true
+        follow(first as IncomingMessage, second, third)
+        return false
       case 'connect':
         return this.#upgraded(first as IncomingMessage)
       case 'session':
@@ -347,14 +356,6 @@ export class Tracker implements Tracking {
     const entry: Destroyed = { why: 'unknown', state: 'fresh', ageMs: this.#settings.upgradedMs, unsentBytes: 0 }
     for (let i = 0; i < count; i++) this.#host.destroyed(entry)
     closeAllConnections(this.server)
-  }
-
-  #endEventStream(stream: Writable): void {
-    if (this.#settings.endEventStreams) endEventStream(stream)
-  }
-
-  #destroyUpgraded(): void {
-    for (const connection of this.connections) connection.expireUpgraded()
   }
 
   /** What Node does when nobody listens for `checkContinue`; the request comes by here first, and may have been refused. */

@@ -1,0 +1,50 @@
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import type { Duck } from '../core/index.ts'
+
+/** What a client of `ws` (8) has, as far as lameduck uses it. */
+export interface WebSocketLike {
+  close(code: number): void
+}
+
+/** What a `WebSocketServer` of `ws` (8) has, as far as lameduck uses it. */
+export interface WebSocketServerLike {
+  handleUpgrade(req: IncomingMessage, socket: Duplex, head: Buffer, callback: (client: WebSocketLike, req: IncomingMessage) => void): void
+  close(callback: () => void): void
+}
+
+/**
+ * Drains the clients of a `WebSocketServer` through `ws` itself: each is closed with the duck's `websocketCode` behind all
+ * that was sent to it, what is still being compressed included; and the `WebSocketServer` itself is closed when the last
+ * connection has ended. Call it before clients come; those that are there already get their close frame from the core.
+ *
+ * For `{ server }` as well as for `{ noServer: true }`; the HTTP server is one of the duck's.
+ *
+ * @returns What undoes it for clients that come later.
+ */
+export function drainWebSockets(wss: WebSocketServerLike, duck: Duck): () => void {
+  const { handleUpgrade } = wss
+  const had = Object.hasOwn(wss, 'handleUpgrade')
+  let attached = true
+  const tracked: typeof handleUpgrade = function (this: WebSocketServerLike, req, socket, head, callback) {
+    handleUpgrade.call(this, req, socket, head, (client, ...rest) => {
+      callback(client, ...rest)
+      if (!attached) return
+      try {
+        duck.track(req.socket, { close: (_signal, code) => client.close(code) })
+      } catch {
+        // On another server than the duck's, or since `unwrap()`: then it is nobody's to drain.
+      }
+    })
+  }
+  wss.handleUpgrade = tracked
+  // Last of all: it takes the listener of upgrades away, and an upgrade in the drain is to get its 503.
+  const forget = duck.onDrain('ws server.close()', () => new Promise<void>(resolve => wss.close(() => resolve())))
+  return () => {
+    attached = false
+    forget()
+    if (wss.handleUpgrade !== tracked) return
+    if (had) wss.handleUpgrade = handleUpgrade
+    else delete (wss as Partial<WebSocketServerLike>).handleUpgrade
+  }
+}
