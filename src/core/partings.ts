@@ -49,12 +49,11 @@ export class Partings {
     this.busy = new Lingering(Math.min(quietMs, upgradedMs / 2))
   }
 
-  /** Asks those to go that can be asked, spread over an interval that leaves them their time before the deadline. */
+  /** Asks those of the upgraded ones to go that can be asked, spread over an interval that leaves them their time before the deadline. */
   start(connections: Iterable<Connection>, leftMs: number): void {
     const { spreadMs, upgradedMs } = this.limits
     const asked: Parting[] = []
     for (const connection of connections) {
-      if (connection.state !== 'upgraded') continue
       const parting = this.#of(connection)
       if (parting.answers) asked.push(parting)
       else parting.limit()

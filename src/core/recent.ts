@@ -24,12 +24,13 @@ export class Recent {
     else this.#timer = setTimeout(() => this.settle(), TICK_MS).unref()
   }
 
-  /** Looks at all of them now. */
-  settle(): void {
+  /** Looks at all of them now. @returns Those. */
+  settle(): readonly Settling[] {
     this.now = Math.ceil(performance.now())
     const waiting = this.#waiting
     this.#waiting = []
     for (const one of waiting) one.settle()
+    return waiting
   }
 
   stop(): void {

@@ -21,7 +21,7 @@ import type { Counters, Destroyed } from './report.ts'
 import { endTunnels, Session, sessionOf, socketOf } from './session.ts'
 import { Sweep } from './sweep.ts'
 import type { Tracked } from './tracked.ts'
-import { idleOf } from './tracked-socket.ts'
+import { isUnsure, makeSure } from './unsure.ts'
 import { follow, wireOf } from './websocket.ts'
 import { closeAllConnections, type WrappableServer } from './wrappable.ts'
 
@@ -87,18 +87,10 @@ export class Tracker implements Tracking {
     if (this.#admission.selective && this.server.listenerCount('checkContinue') === 0) {
       this.server.on('checkContinue', this.#continue)
     }
-    this.recent.settle()
+    const unsure = this.recent.settle().filter(isUnsure)
+    if (this.#complete && unsure.length > 0) makeSure(unsure, this.server)
     this.recent.stop()
-    this.#makeSure()
     for (const connection of this.connections) connection.lameduck()
-  }
-
-  /** Those that ended a request a moment ago: has half of another one come by now? */
-  #makeSure(): void {
-    const unsure = [...this.connections].filter(connection => connection instanceof Connection && connection.unsure) as Connection[]
-    if (unsure.length === 0 || !this.#complete) return
-    const idle = idleOf(this.server)
-    for (const connection of unsure) connection.sure(idle.has(connection))
   }
 
   /** Back from lame duck. Responses that have said `close` by now keep their word. */
@@ -117,9 +109,15 @@ export class Tracker implements Tracking {
     this.lameduck()
     this.#phase = 'draining'
     this.drainingSince = performance.now()
-    if (this.#settings.endEventStreams) for (const connection of this.connections) connection.eventStreams().forEach(endEventStream)
     this.#sweep.start()
-    this.partings.start([...this.connections].filter(connection => connection instanceof Connection), leftMs)
+    // One walk for both: ten thousand idle ones are not to hold up the event loop.
+    const upgraded: Connection[] = []
+    for (const connection of this.connections) {
+      const { state } = connection
+      if (state === 'active' && this.#settings.endEventStreams) connection.eventStreams().forEach(endEventStream)
+      else if (state === 'upgraded' && connection instanceof Connection) upgraded.push(connection)
+    }
+    this.partings.start(upgraded, leftMs)
     const tunnels = setTimeout(endTunnels, this.#settings.upgradedMs, this.connections)
     await this.listener.close(() => this.counters.accepted)
     if (this.connections.size > 0) await this.#empty.opened
@@ -147,7 +145,9 @@ export class Tracker implements Tracking {
   /** Connections that Node counts and we do not: opened before `wrap()`, and silent since. */
   async unknown(): Promise<number> {
     const all = await new Promise<number>(resolve => this.server.getConnections((error, count) => resolve(error ? 0 : count)))
-    const known = [...this.connections].filter(({ socket }) => !socket.destroyed).length
+    // The rule, and cheap: Node counts a socket no longer once it is destroyed, we do until it has closed.
+    let known = this.connections.size
+    if (all < known) for (const { socket } of this.connections) if (socket.destroyed) known--
     if (all <= known && !this.#patched) this.#complete = true
     return Math.max(0, all - known)
   }
