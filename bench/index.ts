@@ -1,7 +1,7 @@
 /**
  * npm run bench                     race, idle and overhead
  * npm run bench -- race idle        only these; also: interval (how the default of lameduckMs was
- *                                   chosen), cost (µs of JavaScript per request)
+ *                                   chosen), cost (µs of JavaScript per request), websockets
  *   --quick                         fewer rounds: does it run at all
  *   --peer NAME (may be repeated)   only these libraries
  */
@@ -15,6 +15,7 @@ const benches: Record<string, () => Promise<{ run(options: Options): Promise<voi
   idle: () => import('./idle.ts'),
   overhead: () => import('./overhead.ts'),
   cost: () => import('./cost.ts'),
+  websockets: () => import('./websockets.ts'),
   interval: () => import('./interval.ts'),
 }
 

@@ -48,7 +48,8 @@ const warmUpQuads = 6
 const budgetMs = 330_000
 
 export async function run({ peers, quick }: Options): Promise<void> {
-  const [most, quads] = quick ? [1, 4] : [6, 10]
+  // Processes differ more than runs of one: many pairs of them, few quads each.
+  const [most, quads] = quick ? [1, 4] : [10, 4]
   const libraries = peers.filter((name) => name !== bare && !peer(name).onlyDrains)
   const rows: Row[] = [
     { name: 'bare again (control)', peer: bare, pairs: [] },
