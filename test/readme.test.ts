@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import http2 from 'node:http2'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { withTables } from '../bench/readme.ts'
@@ -10,15 +11,31 @@ const { text: readme, snippets } = readPage('README.md')
 
 const programs = snippets.filter(({ language, mark }) => language === 'js' && mark === undefined)
 
+async function getHttp1(port: number, path: string): Promise<{ status: number, text: string }> {
+  const response = await fetch(`http://127.0.0.1:${port}${path}`)
+  return { status: response.status, text: await response.text() }
+}
+
+async function getHttp2(port: number, path: string): Promise<{ status: number, text: string }> {
+  const session = http2.connect(`http://127.0.0.1:${port}`)
+  const stream = session.request({ ':path': path }).setEncoding('utf8')
+  const [headers] = await once(stream, 'response') as [http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader]
+  let text = ''
+  for await (const chunk of stream) text += chunk
+  session.close()
+  return { status: headers[':status'] ?? 0, text }
+}
+
 for (const snippet of programs) {
   test(`README line ${snippet.line}: the program serves, and SIGTERM ends it with exit code 0`, async () => {
     const { child, exit, output } = start(snippet)
     const port = await Promise.race([once(child, 'message').then(([message]) => message.port as number), exit.then(() => 0)])
     assert.ok(port > 0, output())
-    const response = await fetch(`http://127.0.0.1:${port}/`)
-    assert.equal(response.status, 200)
-    assert.match(await response.text(), /hello|running/)
-    assert.equal((await fetch(`http://127.0.0.1:${port}/readyz`)).status, 200)
+    const get = snippet.code.includes('node:http2') ? getHttp2 : getHttp1
+    const { status, text } = await get(port, '/')
+    assert.equal(status, 200)
+    assert.match(text, /hello|running/)
+    assert.equal((await get(port, '/readyz')).status, 200)
     child.kill('SIGTERM')
     const { code, signal } = await exit
     assert.deepEqual({ code, signal }, { code: 0, signal: null }, output())
@@ -29,7 +46,7 @@ for (const snippet of programs) {
 
 test('README: one program for raw http and each framework', () => {
   const imported = programs.map(({ code }) => /from 'lameduck\/?(\w*)'/.exec(code)?.[1])
-  assert.deepEqual(imported, ['', 'express', 'koa', 'hapi', 'fastify', 'ws'])
+  assert.deepEqual(imported, ['', 'express', 'koa', 'hapi', 'fastify', '', 'ws'])
 })
 
 /** What the fragments take for granted. */
