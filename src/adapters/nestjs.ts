@@ -71,6 +71,8 @@ class Shutdown {
     adapter.close = async () => {
       await Promise.race([this.#connectionsEnded.promise, this.#drainForGood()])
       await close()
+      // By a signal Nest ends the process when it is done: not before the hooks of `duck.onDrain` are.
+      if (this.#signal !== undefined) await this.duck.drain()
     }
     const member: Member = { drain: how => this.#drain(how), abort: reason => this.#abort(reason) }
     if (signals || drainOnCrash) this.#leave = join(member, { signals: signals || [], exit, drainOnCrash })

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
-import { isEventStream } from './event-stream.ts'
+import { isEventStream, watchHead } from './event-stream.ts'
 import type { Lingerer, Lingering } from './lingering.ts'
 import type { Recent, Settling } from './recent.ts'
 import { ageOf, obituary, pathOf, type Destroyed, type InFlight } from './report.ts'
@@ -138,15 +138,10 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
     return this.saidClose || this.state === 'closing'
   }
 
-  /** Nobody has looked, since its last request ended, whether another one has begun. */
-  get unsure(): boolean {
-    return this.seen === UNSEEN && this.state === 'idle'
-  }
-
-  /** @param idle No byte of another request has come so far. */
-  sure(idle: boolean): void {
-    if (idle) this.#mark()
-    else this.seen = 0
+  /** @param idle Node's parser has seen no byte of another request so far. */
+  foundIdle(idle: boolean): void {
+    if (!idle) this.seen = 0
+    else if (this.seen === UNSEEN) this.#mark()
   }
 
   /** Half a head (or half a handshake) was received and waits for its rest, or may have been. A stream that is no socket counts no bytes. */
@@ -180,6 +175,7 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
     this.last = res
     this.seen = UNSEEN
     this.#state = 'used'
+    if (!leaving) watchHead(res)
     if (pipelined || leaving) res.on('close', onResponseClose)
     if (leaving && !hasBody(res.req)) this.#mark()
   }

@@ -198,7 +198,13 @@ export class Drain {
   #fail(error: unknown): DrainReport {
     this.#stage.fault('the drain', error)
     this.abort('abort')
-    for (const tracker of this.#stage.trackers) for (const connection of tracker.connections) connection.destroy('abort')
+    for (const tracker of this.#stage.trackers) {
+      try {
+        tracker.abort('abort')
+      } catch (again) {
+        this.#stage.fault('the drain', again)
+      }
+    }
     this.#stage.enter('aborted')
     return this.#finish()
   }

@@ -1,7 +1,9 @@
+import { setMaxListeners } from 'node:events'
 import type { ServerResponse } from 'node:http'
+import type { Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { connectionOf } from './connection.ts'
+import { Connection, connectionOf } from './connection.ts'
 import { Drain } from './drain.ts'
 import { LameduckError } from './errors.ts'
 import { Emitter, type Events } from './events.ts'
@@ -23,6 +25,13 @@ export interface AddOptions {
   order?: number
 }
 
+/** As many listeners as there are requests in flight are no leak. */
+function controller(): AbortController {
+  const made = new AbortController()
+  setMaxListeners(0, made.signal)
+  return made
+}
+
 /** The duck of a server, for every copy of this package that is loaded. */
 const DUCK = Symbol.for('lameduck.duck')
 
@@ -40,7 +49,7 @@ export class Duck {
   #host: TrackerHost
   #leave: () => void
   #state: Stats['state'] = 'running'
-  #controller = new AbortController()
+  #controller = controller()
   #drain: Drain | undefined
   #report: DrainReport | undefined
 
@@ -75,7 +84,7 @@ export class Duck {
    *
    * @param res The request's response.
    */
-  signalFor(res: ServerResponse): AbortSignal {
+  signalFor(res: ServerResponse | Http2ServerResponse): AbortSignal {
     return requestSignal(res, this.signal)
   }
 
@@ -173,7 +182,7 @@ export class Duck {
       throw new LameduckError('ERR_LAMEDUCK_STATE', 'this worker has given up its listening handle; allowed: wrap() before listen()')
     }
     for (const tracker of this.#trackers) tracker.resume()
-    if (this.#controller.signal.aborted) this.#controller = new AbortController()
+    if (this.#controller.signal.aborted) this.#controller = controller()
     const drain = this.#drain
     this.#drain = undefined
     this.#enter('running')
@@ -212,7 +221,8 @@ export class Duck {
   track(socket: Duplex, options: TrackOptions): () => void {
     checkKeys('options', options, { close: 0 })
     check('options.close', options.close, typeof options.close === 'function', 'a function')
-    const connection = connectionOf(socket as Socket)
+    const held = connectionOf(socket as Socket)
+    const connection = held instanceof Connection ? held : undefined
     const tracker = connection && this.#trackers.find(({ connections }) => connections.has(connection))
     if (tracker) return tracker.partings.track(connection, options)
     check('socket', socket, (socket as Duplex | undefined)?.destroyed === true, 'the socket of a request to a server of this duck')
@@ -262,7 +272,11 @@ export class Duck {
     const drain = new Drain(how, {
       trackers: this.#trackers,
       hooks: this.#hooks,
-      enter: state => this.#enter(state),
+      enter: state => {
+        this.#enter(state)
+        // Not before: what is answered because of it is to say `close`.
+        this.#controller.abort(new DOMException(`the server is draining: ${how.reason}`, 'AbortError'))
+      },
       progress: progress => this.#events.emit('progress', progress),
       hook: report => this.#events.emit('hook', report),
       stats: () => this.stats(),
@@ -270,7 +284,6 @@ export class Duck {
     })
     this.#drain = drain
     if (abort) drain.abort(abort)
-    this.#controller.abort()
     drain.start()
     void drain.report.then(report => {
       this.#report = report

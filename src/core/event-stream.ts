@@ -27,9 +27,25 @@ export function noteHead(res: ServerResponse, headers: unknown): void {
   seen.set(res, isEventStreamType(typeIn(headers) ?? res.getHeader('content-type')))
 }
 
-/** Whether a response whose head is out is an event stream. If that head was not seen, the client's own `Accept` may have to do. */
+/** In place of a response's `writeHead()`, shared by all: an event stream is noted, and nothing changed. */
+function writeHead(this: ServerResponse, ...args: unknown[]): ServerResponse {
+  const inherited = Object.getPrototypeOf(this) as { writeHead: typeof writeHead }
+  inherited.writeHead.apply(this, args)
+  if (args.length > 1 && isEventStreamType(typeIn(args.at(-1)))) seen.set(this, true)
+  return this
+}
+
+/** Sees the head of a response as it goes out; for GET alone, since nothing else is answered by an event stream of ours to end. */
+export function watchHead(res: ServerResponse): void {
+  if (res.req.method === 'GET' && !Object.hasOwn(res, 'writeHead')) res.writeHead = writeHead as ServerResponse['writeHead']
+}
+
+/**
+ * Whether a response whose head is out is an event stream that its client will ask for again: an `EventSource` sends GET. What
+ * answers a POST in this form has an end of its own. If the head was not seen, the client's own `Accept` may have to do.
+ */
 export function isEventStream(res: ServerResponse): boolean {
-  if (!res.headersSent || res.statusCode !== 200) return false
+  if (res.req.method !== 'GET' || !res.headersSent || res.statusCode !== 200) return false
   const type = res.getHeader('content-type')
   return seen.get(res) ?? (type === undefined ? fromEventSource(res.req) : isEventStreamType(type))
 }
@@ -44,9 +60,15 @@ const ended = (...args: unknown[]): void => {
  * discarded there (HTML Living Standard §9.2.6). What the application writes on does not become an error event: it learns
  * of the end by the response's `close`, as when a client goes away.
  */
-export function endEventStream(res: Writable): void {
+export function endEventStream(res: Writable, fault: (where: string, error: unknown) => void): void {
   if (res.writableEnded || res.destroyed) return
-  res.end()
+  try {
+    res.end()
+  } catch (error) {
+    // Somebody's patch of the response.
+    fault('ending an event stream', error)
+    return
+  }
   res.write = ((...args: unknown[]) => {
     ended(...args)
     return false

@@ -7,11 +7,13 @@ export interface Lingerer {
 /** Those that wait each for the same time: so one queue and one timer serve all of them. */
 export class Lingering {
   #lingerMs: number
+  #fault: (where: string, error: unknown) => void
   #queue: { one: Lingerer, until: number }[] = []
   #timer: NodeJS.Timeout | undefined
 
-  constructor(lingerMs: number) {
+  constructor(lingerMs: number, fault: (where: string, error: unknown) => void) {
     this.#lingerMs = lingerMs
+    this.#fault = fault
   }
 
   add(one: Lingerer): void {
@@ -32,6 +34,13 @@ export class Lingering {
     const over = this.#queue.splice(0, waiting === -1 ? Infinity : waiting)
     const [next] = this.#queue
     if (next) this.#timer = setTimeout(() => this.#look(), next.until - now)
-    for (const { one } of over) one.giveUp()
+    for (const { one } of over) {
+      try {
+        one.giveUp()
+      } catch (error) {
+        // Somebody's patch of the socket, or listener: the others are to end all the same.
+        this.#fault('ending a connection', error)
+      }
+    }
   }
 }

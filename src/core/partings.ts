@@ -45,8 +45,8 @@ export class Partings {
     this.fault = fault
     // FIN and opcode 8, then a length of two, not masked (RFC 6455 §5.5.1).
     this.closeFrame = Uint8Array.of(0x88, 2, websocketCode >> 8, websocketCode & 0xff)
-    this.leaving = new Lingering(upgradedMs)
-    this.busy = new Lingering(Math.min(quietMs, upgradedMs / 2))
+    this.leaving = new Lingering(upgradedMs, fault)
+    this.busy = new Lingering(Math.min(quietMs, upgradedMs / 2), fault)
   }
 
   /** Asks those of the upgraded ones to go that can be asked, spread over an interval that leaves them their time before the deadline. */
@@ -58,7 +58,7 @@ export class Partings {
       if (parting.answers) asked.push(parting)
       else parting.limit()
     }
-    this.#spread = new Spread(asked, Math.min(spreadMs, Math.max(leftMs - upgradedMs, leftMs / 2)), parting => parting.ask())
+    this.#spread = new Spread(asked, Math.min(spreadMs, Math.max(leftMs - upgradedMs, leftMs / 2)), parting => parting.ask(), error => this.fault('asking an upgraded socket to go', error))
   }
 
   /** @returns What gives the socket back. */

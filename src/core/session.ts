@@ -136,11 +136,12 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
 
   lameduck(): void {
     this.#peak = this.#open.size
-    for (const { stream } of this.#open) if (!stream.headersSent) this.#watchHead(stream)
+    for (const { stream, headers } of this.#open) if (headers[':method'] === 'GET' && !stream.headersSent) this.#watchHead(stream)
   }
 
   eventStreams(): ServerHttp2Stream[] {
-    return this.#streams().filter(stream => isEventStreamType(stream.sentHeaders?.['content-type']))
+    const gets = [...this.#open].filter(({ headers, stream }) => headers[':method'] === 'GET' && !stream.destroyed)
+    return gets.map(({ stream }) => stream).filter(stream => isEventStreamType(stream.sentHeaders?.['content-type']))
   }
 
   inFlight(): InFlight[] {

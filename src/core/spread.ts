@@ -8,6 +8,7 @@ const BATCH = 16
 export class Spread<T> {
   #ones: readonly T[]
   #act: (one: T) => void
+  #fault: (error: unknown) => void
   #began = performance.now()
   #shareMs: number
   #next = 0
@@ -15,9 +16,11 @@ export class Spread<T> {
   #at = 0
   #timer: NodeJS.Timeout | undefined
 
-  constructor(ones: readonly T[], overMs: number, act: (one: T) => void) {
+  /** @param fault Hears of what an act threw; the others' moments come all the same. */
+  constructor(ones: readonly T[], overMs: number, act: (one: T) => void, fault: (error: unknown) => void) {
     this.#ones = ones
     this.#act = act
+    this.#fault = fault
     this.#shareMs = Math.min(PACE_MS, overMs / ones.length)
     this.#step()
   }
@@ -29,7 +32,11 @@ export class Spread<T> {
 
   #step(): void {
     for (let n = 0; n < BATCH && this.#next < this.#ones.length && this.#at <= performance.now(); n++) {
-      this.#act(this.#ones[this.#next++] as T)
+      try {
+        this.#act(this.#ones[this.#next++] as T)
+      } catch (error) {
+        this.#fault(error)
+      }
       this.#at = this.#began + (this.#next + Math.random()) * this.#shareMs
     }
     if (this.#next < this.#ones.length) this.#timer = setTimeout(() => this.#step(), Math.max(0, this.#at - performance.now()))

@@ -23,6 +23,7 @@ export interface Limits {
 export class Sweep {
   #connections: Iterable<Tracked>
   #limits: Limits
+  #findHalves: () => unknown
   #fault: (where: string, error: unknown) => void
   #began = 0
   #timer: NodeJS.Timeout | undefined
@@ -31,16 +32,26 @@ export class Sweep {
   #passing = false
   #stopped = true
 
-  constructor(connections: Iterable<Tracked>, limits: Limits, fault: (where: string, error: unknown) => void) {
+  /** @param findHalves Called once, before the first connection is closed: marks those on which half a head has come. */
+  constructor(connections: Iterable<Tracked>, limits: Limits, findHalves: () => unknown, fault: (where: string, error: unknown) => void) {
     this.#connections = connections
     this.#limits = limits
+    this.#findHalves = findHalves
     this.#fault = fault
   }
 
   start(): void {
     this.#began = performance.now()
     this.#stopped = false
-    void this.#pass()
+    this.#passing = true
+    void turn().then(() => {
+      try {
+        this.#findHalves()
+      } catch (error) {
+        this.#fault('looking for half heads', error)
+      }
+      return this.#pass()
+    })
   }
 
   /** A connection has become one that will have to be closed, maybe before the one that is waited for. */

@@ -21,7 +21,7 @@ import type { Counters, Destroyed } from './report.ts'
 import { endTunnels, Session, sessionOf, socketOf } from './session.ts'
 import { Sweep } from './sweep.ts'
 import type { Tracked } from './tracked.ts'
-import { isUnsure, makeSure } from './unsure.ts'
+import { findHalves } from './halves.ts'
 import { follow, wireOf } from './websocket.ts'
 import { closeAllConnections, type WrappableServer } from './wrappable.ts'
 
@@ -58,11 +58,11 @@ export class Tracker implements Tracking {
     this.order = order
     this.#settings = settings
     this.#host = host
-    this.lingering = new Lingering(settings.lingerMs)
     const fault: TrackerHost['fault'] = (where, error) => host.fault(where, error)
+    this.lingering = new Lingering(settings.lingerMs, fault)
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
-    this.#sweep = new Sweep(this.connections, settings, fault)
+    this.#sweep = new Sweep(this.connections, settings, () => this.#complete && findHalves(this.connections, server), fault)
     this.partings = new Partings(settings, fault)
     this.#complete = !server.listening
     this.#secure = server instanceof tls.Server
@@ -87,8 +87,7 @@ export class Tracker implements Tracking {
     if (this.#admission.selective && this.server.listenerCount('checkContinue') === 0) {
       this.server.on('checkContinue', this.#continue)
     }
-    const unsure = this.recent.settle().filter(isUnsure)
-    if (this.#complete && unsure.length > 0) makeSure(unsure, this.server)
+    this.recent.settle()
     this.recent.stop()
     for (const connection of this.connections) connection.lameduck()
   }
@@ -114,7 +113,7 @@ export class Tracker implements Tracking {
     const upgraded: Connection[] = []
     for (const connection of this.connections) {
       const { state } = connection
-      if (state === 'active' && this.#settings.endEventStreams) connection.eventStreams().forEach(endEventStream)
+      if (state === 'active' && this.#settings.endEventStreams) connection.eventStreams().forEach(stream => endEventStream(stream, this.#host.fault))
       else if (state === 'upgraded' && connection instanceof Connection) upgraded.push(connection)
     }
     this.partings.start(upgraded, leftMs)
@@ -206,7 +205,7 @@ export class Tracker implements Tracking {
 
   eventStream(stream: Writable): void {
     // One that begins now: its client has its answer, and comes back to somebody else.
-    if (this.#phase === 'draining' && this.#settings.endEventStreams) setImmediate(endEventStream, stream)
+    if (this.#phase === 'draining' && this.#settings.endEventStreams) setImmediate(endEventStream, stream, this.#host.fault)
   }
 
   // What the server sees.
@@ -289,7 +288,8 @@ export class Tracker implements Tracking {
     const session = sessionOf(http2) ?? this.#session(http2)
     session.opened(stream, headers)
     // With a listener of `request` there will be that, too.
-    if (this.server.listenerCount('request') > 0) return false
+    // With a listener of `request` there will be that, too; unless the application has one of each: Node's own is the other.
+    if (this.server.listenerCount('request') > 0 && this.server.listenerCount('stream') < 2) return false
     const health = this.#host.health?.concerns(headers[':method'], headers[':path'])
     if (!health && !(this.#phase === 'draining' && this.#admission.selective)) return false
     return this.#answered(...compat(stream, headers))

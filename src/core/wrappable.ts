@@ -16,7 +16,7 @@ function isHttp2(server: unknown): boolean {
 export function checkServer(server: unknown): asserts server is WrappableServer {
   if (server instanceof http.Server || server instanceof https.Server || isHttp2(server)) return
   const what = (server as object | undefined)?.constructor?.name ?? typeof server
-  throw new LameduckError('ERR_LAMEDUCK_SERVER', `cannot wrap ${what}; allowed: a server of node:http, node:https or node:http2 (for an application of a framework, see lameduck/express, /koa, /hapi)`)
+  throw new LameduckError('ERR_LAMEDUCK_SERVER', `cannot wrap ${what}; allowed: a server of node:http, node:https or node:http2 (for an application of a framework, see lameduck/express, /koa, /hapi, /fastify, /nestjs)`)
 }
 
 /** Destroys all HTTP/1 connections that Node knows. An HTTP/2 server has no method for that, but with `allowHTTP1` it has such connections. */

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import http2 from 'node:http2'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { wrap } from '../src/core/index.ts'
+import { Client } from './_client.ts'
+import { addressOf, listen, QUICK, rawWorld } from './_world.ts'
+
+test('an event stream that was begun by writeHead with an object is ended, whatever its client accepts', async () => {
+  const site = await rawWorld(false).start(({ res }) => {
+    res.writeHead(200, { 'Content-Type': 'text/event-stream' })
+    res.write('data: 1\n\n')
+    return 'raw'
+  })
+  const client = await Client.open(site.address)
+  client.request('/', { headers: { Accept: '*/*' } })
+  await client.received(60)
+  const report = await site.drain()
+  assert.deepEqual([report?.outcome, report?.destroyed], ['clean', []])
+  assert.equal((await client.answer()).text, 'data: 1\n\n')
+})
+
+test('a POST that is answered by an event stream comes to its own end: its client would not ask again', async () => {
+  const site = await rawWorld(false).start(async ({ res, path }) => {
+    if (path !== '/stream') return { body: 'hello' }
+    res.writeHead(200, { 'Content-Type': 'text/event-stream' })
+    for (let i = 0; i < 5; i++) {
+      res.write(`data: ${i}\n\n`)
+      await sleep(30)
+    }
+    res.end()
+    return 'raw'
+  }, { options: { quietMs: 500 } })
+  const [client, late] = [await Client.open(site.address), await Client.open(site.address)]
+  late.request('/')
+  await late.answer()
+  const ask = { method: 'POST', body: 'question', headers: { Accept: 'text/event-stream' } }
+  client.request('/stream', ask)
+  await client.received(60)
+  const drained = site.drain()
+  await sleep(10)
+  late.request('/stream', ask)
+  const whole = Array.from({ length: 5 }, (_, i) => `data: ${i}\n\n`).join('')
+  assert.equal((await client.answer()).text, whole)
+  assert.equal((await late.answer()).text, whole)
+  assert.equal((await drained)?.outcome, 'clean')
+})
+
+test('a response whose end() throws, by a patch, is a fault: what else is in flight is answered, and the listener closes', async () => {
+  const faults: string[] = []
+  const site = await rawWorld(false).start(({ res, path }) => {
+    if (path === '/slow') return sleep(150).then(() => ({ body: 'slow' }))
+    res.setHeader('Content-Type', 'text/event-stream')
+    res.write('data: 1\n\n')
+    res.end = () => {
+      throw new Error('patched')
+    }
+    return 'raw'
+  }, { options: { deadlineMs: 600 } })
+  site.duck!.on('fault', ({ where }) => faults.push(where))
+  const [broken, other] = [await Client.open(site.address), await Client.open(site.address)]
+  broken.request('/stream')
+  await broken.received(60)
+  other.request('/slow')
+  await sleep(20)
+  const report = await site.drain()
+  assert.equal((await other.answer()).text, 'slow')
+  assert.deepEqual(faults, ['ending an event stream'])
+  assert.deepEqual(report?.destroyed.map(({ path }) => path), ['/stream'])
+  assert.equal(site.server.listening, false)
+})
+
+test('half a head that came right behind an answer, long before the drain, has its time to become whole', async () => {
+  const site = await rawWorld(false).start(() => ({ body: 'hello' }), { options: { headMs: 3_000 } })
+  const client = await Client.open(site.address)
+  client.request('/')
+  await client.answer()
+  const { rest } = client.half('/', { cut: 'head' })
+  await sleep(60)
+  const drained = site.drain()
+  await sleep(200)
+  rest()
+  assert.equal((await client.answer()).status, 200)
+  assert.equal((await drained)?.outcome, 'clean')
+})
+
+test('what is answered because of the drain signal says close', async () => {
+  const site = await rawWorld(false).start(({ res }) => {
+    site.duck!.signalFor(res).addEventListener('abort', () => res.end('over'))
+    return 'raw'
+  })
+  const client = await Client.open(site.address)
+  client.request('/')
+  await sleep(30)
+  const report = await site.drain()
+  const answer = await client.answer()
+  assert.deepEqual([answer.text, answer.all('connection')], ['over', ['close']])
+  assert.equal(report?.outcome, 'clean')
+})
+
+test('over HTTP/2 signalFor(res) is aborted when the client resets its stream, and says so', async () => {
+  const reasons: string[] = []
+  const server = http2.createServer((_req, res) => {
+    const signal = duck.signalFor(res)
+    signal.addEventListener('abort', () => reasons.push(String((signal.reason as Error).message)))
+  })
+  const duck = wrap(server, QUICK)
+  await listen(server as never)
+  const session = http2.connect(`http://127.0.0.1:${addressOf(server as never).port}`)
+  const stream = session.request({ ':path': '/' })
+  stream.on('error', () => {})
+  await sleep(50)
+  stream.close(http2.constants.NGHTTP2_CANCEL)
+  await once(stream, 'close')
+  for (let i = 0; i < 50 && reasons.length === 0; i++) await sleep(10)
+  assert.deepEqual(reasons, ['the client has gone away'])
+  session.close()
+  await duck.drain()
+})
