@@ -78,6 +78,14 @@ describe('NestJS, the process', { concurrency: 2 }, () => {
     }))
   }
 
+  for (const hooks of [true, 'exit'] as const) {
+    test(`enableShutdownHooks (${hooks}): a slow hook of duck.onDrain is waited for, then exit 0`, () => service({ platform: 'express', hooks, hookMs: 600 }, async child => {
+      child.kill('SIGTERM')
+      assert.deepEqual(await child.exited, { code: 0, signal: null })
+      assert.match(child.stdout, /end hook\nstate drained\nreport SIGTERM clean/)
+    }))
+  }
+
   test('the lame duck comes before all of Nest\'s hooks', () => service({ platform: 'express', hooks: true, options: { lameduckMs: 300 } }, async (child, client) => {
     child.kill('SIGTERM')
     await child.says(/^state lameduck/m)
