@@ -40,7 +40,8 @@ async function ending(server: http.Server, wss: WebSocketServer): Promise<() => 
   }
 }
 
-if (way !== undefined) {
+// Only as a program of its own: the bench imports its types and the list.
+if (way !== undefined && ways.includes(way)) {
   const server = http.createServer()
   const wss = new WebSocketServer({ server })
   const end = await ending(server, wss)

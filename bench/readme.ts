@@ -29,6 +29,11 @@ interface OverheadRow {
   pairs: { perSecondRatio: number; cpuRatio: number }[]
 }
 
+interface WebSocketRow {
+  name: string
+  rounds: { codes: Record<string, number>; cpuMs: number; spreadMs: number }[]
+}
+
 const readmeFile = new URL('../README.md', import.meta.url)
 
 function load<Row>(name: string): Result<Row> {
@@ -83,10 +88,21 @@ function overhead(): string {
   return `${table(['', 'requests/s, to bare', 'CPU per request, to bare'], body)}\n\nMedians of ${pairs} pairs. ${circumstances(result)}`
 }
 
+function websockets(): string {
+  const result = load<WebSocketRow>('websockets')
+  const [{ rounds = [] } = {}] = result.rows
+  const sockets = rounds[0]?.codes['1001'] ?? 0
+  const body = result.rows.map(({ name, rounds: all }) => {
+    const middle = (of: (round: WebSocketRow['rounds'][number]) => number) => Math.round(median(all.map(of)))
+    return [name, Math.min(...all.map(({ codes }) => codes['1001'] ?? 0)), middle(({ cpuMs }) => (cpuMs * 1_000) / sockets), middle(({ spreadMs }) => spreadMs)]
+  })
+  return `${table(['', 'saw 1001', 'CPU µs per socket', 'first to last, ms'], body)}\n\n${circumstances(result)}`
+}
+
 /** The README with its tables filled in. */
 export function withTables(readme: string): string {
   let filled = readme
-  for (const [name, text] of Object.entries({ race: race(), idle: idle(), overhead: overhead() })) {
+  for (const [name, text] of Object.entries({ race: race(), idle: idle(), overhead: overhead(), websockets: websockets() })) {
     const between = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(\\n<!-- /${name} -->)`)
     if (!between.test(filled)) throw new Error(`the README has no place for the table "${name}"`)
     filled = filled.replace(between, (_, begin: string, end: string) => `${begin}${text}${end}`)

@@ -103,7 +103,7 @@ test('over HTTP/2 signalFor(res) is aborted when the client resets its stream, a
   const reasons: string[] = []
   const server = http2.createServer((_req, res) => {
     const signal = duck.signalFor(res)
-    signal.addEventListener('abort', () => reasons.push(String((signal.reason as Error).message)))
+    signal.addEventListener('abort', () => reasons.push((signal.reason as Error).message))
   })
   const duck = wrap(server, QUICK)
   await listen(server as never)

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Writable } from 'node:stream'
 
 const TYPE = 'text/event-stream'
@@ -28,16 +28,18 @@ export function noteHead(res: ServerResponse, headers: unknown): void {
 }
 
 /** In place of a response's `writeHead()`, shared by all: an event stream is noted, and nothing changed. */
-function writeHead(this: ServerResponse, ...args: unknown[]): ServerResponse {
-  const inherited = Object.getPrototypeOf(this) as { writeHead: typeof writeHead }
+function writeHead(this: ServerResponse): ServerResponse {
+  // `arguments`, not a rest parameter: no array per response.
+  const args = arguments as unknown as Parameters<ServerResponse['writeHead']>
+  const inherited = Object.getPrototypeOf(this) as ServerResponse
   inherited.writeHead.apply(this, args)
-  if (args.length > 1 && isEventStreamType(typeIn(args.at(-1)))) seen.set(this, true)
+  if (args.length > 1 && isEventStreamType(typeIn(args[args.length - 1]))) seen.set(this, true)
   return this
 }
 
 /** Sees the head of a response as it goes out; for GET alone, since nothing else is answered by an event stream of ours to end. */
 export function watchHead(res: ServerResponse): void {
-  if (res.req.method === 'GET' && !Object.hasOwn(res, 'writeHead')) res.writeHead = writeHead as ServerResponse['writeHead']
+  if (res.req.method === 'GET' && res.writeHead === http.ServerResponse.prototype.writeHead) res.writeHead = writeHead
 }
 
 /**
