@@ -90,8 +90,7 @@ function overhead(): string {
 
 function websockets(): string {
   const result = load<WebSocketRow>('websockets')
-  const [{ rounds = [] } = {}] = result.rows
-  const sockets = rounds[0]?.codes['1001'] ?? 0
+  const sockets = result.rows[0]?.rounds[0]?.codes['1001'] ?? 0
   const body = result.rows.map(({ name, rounds: all }) => {
     const middle = (of: (round: WebSocketRow['rounds'][number]) => number) => Math.round(median(all.map(of)))
     return [name, Math.min(...all.map(({ codes }) => codes['1001'] ?? 0)), middle(({ cpuMs }) => (cpuMs * 1_000) / sockets), middle(({ spreadMs }) => spreadMs)]
