@@ -92,7 +92,7 @@ for (const tls of [false, true]) {
   })
 }
 
-test('Node\'s own WebSocket gets all that was sent, then 1001', { skip: typeof WebSocket === 'undefined' }, async () => {
+test('Node\'s own WebSocket gets all that was sent, then 1001', { skip: typeof WebSocket === 'undefined' && 'this Node has no WebSocket' }, async () => {
   const { duck, url, accepted } = await scene({ websocketCode: 1_001 }, { perMessageDeflate: true })
   const one = await dialNative(url)
   for (let i = 0; i < 50; i++) accepted[0]!.send(`${i} ${'x'.repeat(i * 100)}`)
