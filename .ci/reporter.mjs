@@ -7,17 +7,20 @@ import { spec } from 'node:test/reporters'
 
 const folder = resolve('test')
 const sources = readdirSync(folder).filter(name => name.endsWith('.ts'))
-const declaration = /(?<![\w.])(?:t\.)?(?:test|scenario)\(\s*(?:\w+,\s*)?(?:'((?:[^'\\\n]|\\.)*)'|`((?:[^`\\]|\\.)*)`)/g
+const declaration = /(?<![\w.])(?:t\.)?(test|scenario)\(\s*(?:\w+,\s*)?(?:'((?:[^'\\\n]|\\.)*)'|`((?:[^`\\]|\\.)*)`)/g
 
-/** The names in `test('…')` and `scenario(world, '…')` as patterns, with a wildcard for each `${…}`. */
+/**
+ * The names in `test('…')` and `scenario(world, '…')` as patterns, with a wildcard for each `${…}`. What a file calls a scenario
+ * it may run under longer names: with the world before it, with the outcome behind it.
+ */
 function declared() {
   return sources.flatMap(source => {
     const text = readFileSync(resolve(folder, source), 'utf8')
-    return [...text.matchAll(declaration)].map(([, plain, template]) => {
+    return [...text.matchAll(declaration)].map(([, kind, plain, template]) => {
       const name = (plain ?? template).replaceAll(/\\(.)/g, '$1')
       const parts = plain === undefined ? name.split(/\$\{[^}]*\}/) : [name]
       const pattern = parts.map(part => part.replaceAll(/[\\^$.*+?()[\]{}|]/g, String.raw`\$&`)).join('.*')
-      return { source, name, pattern: new RegExp(`^${pattern}$`, 's') }
+      return { source, name, pattern: new RegExp(kind === 'scenario' ? `^(?:.*: )?${pattern}(?:: .*)?$` : `^${pattern}$`, 's') }
     })
   })
 }

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import http2 from 'node:http2'
+import net from 'node:net'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { wrap } from '../src/core/index.ts'
@@ -71,6 +73,34 @@ test('a response whose end() throws, by a patch, is a fault: what else is in fli
   assert.equal(site.server.listening, false)
 })
 
+for (const begun of ['before', 'in'] as const) {
+  test(`over HTTP/2, too, a POST that is answered by an event stream, begun ${begun} the drain, comes to its own end`, async () => {
+    const server = http2.createServer(async (req, res) => {
+      if (req.url === '/stream') {
+        res.writeHead(200, { 'Content-Type': 'text/event-stream' })
+        for (let i = 0; i < 5; i++) {
+          res.write(`data: ${i}\n\n`)
+          await sleep(30)
+        }
+      }
+      res.end()
+    })
+    const duck = wrap(server, { ...QUICK, quietMs: 500 })
+    await listen(server as never)
+    const session = http2.connect(`http://127.0.0.1:${addressOf(server as never).port}`)
+    const ask = (path: string, method: string) => text(session.request({ ':path': path, ':method': method }, { endStream: true }))
+    await ask('/', 'GET')
+    const early = begun === 'before' ? ask('/stream', 'POST') : undefined
+    await sleep(40)
+    const drained = duck.drain()
+    await sleep(10)
+    const whole = Array.from({ length: 5 }, (_, i) => `data: ${i}\n\n`).join('')
+    assert.equal(await (early ?? ask('/stream', 'POST')), whole)
+    session.close()
+    assert.equal((await drained).outcome, 'clean')
+  })
+}
+
 test('half a head that came right behind an answer, long before the drain, has its time to become whole', async () => {
   const site = await rawWorld(false).start(() => ({ body: 'hello' }), { options: { headMs: 3_000 } })
   const client = await Client.open(site.address)
@@ -117,4 +147,66 @@ test('over HTTP/2 signalFor(res) is aborted when the client resets its stream, a
   assert.deepEqual(reasons, ['the client has gone away'])
   session.close()
   await duck.drain()
+})
+
+test('over HTTP/2 a request that `admit` turns away does not reach a listener of `stream` beside that of `request`', async () => {
+  const executed: string[] = []
+  const server = http2.createServer((_req, res) => res.end('hello'))
+  server.on('stream', (_stream, headers) => executed.push(String(headers[':path'])))
+  const duck = wrap(server, { ...QUICK, quietMs: 500, admit: 'reject' })
+  await listen(server as never)
+  const session = http2.connect(`http://127.0.0.1:${addressOf(server as never).port}`)
+  const status = async (path: string) => {
+    const stream = session.request({ ':path': path })
+    const [headers] = await once(stream, 'response') as [http2.IncomingHttpStatusHeader]
+    await text(stream)
+    return headers[':status']
+  }
+  assert.equal(await status('/before'), 200)
+  const drained = duck.drain()
+  assert.equal(await status('/late'), 503)
+  session.close()
+  await drained
+  assert.deepEqual(executed, ['/before'])
+})
+
+test('track() of the socket of an HTTP/2 request is refused: it belongs to all streams of its session', async () => {
+  let refused: unknown
+  const server = http2.createServer((req, res) => {
+    try {
+      duck.track(req.stream.session!.socket, { close() {} })
+    } catch (error) {
+      refused = error
+    }
+    res.end('hello')
+  })
+  const duck = wrap(server, QUICK)
+  await listen(server as never)
+  const session = http2.connect(`http://127.0.0.1:${addressOf(server as never).port}`)
+  await text(session.request({ ':path': '/' }))
+  session.close()
+  await duck.drain()
+  assert.equal((refused as { code?: string } | undefined)?.code, 'ERR_LAMEDUCK_OPTION')
+})
+
+test('when the drain itself fails, by a patch, what is in flight is cut, the listener is closed, and a report says so', async () => {
+  const site = await rawWorld(false).start(() => new Promise(() => {}))
+  const client = await Client.open(site.address)
+  client.request('/')
+  await sleep(20)
+  let fault: unknown
+  site.duck!.on('fault', ({ where, error }) => {
+    if (where === 'the drain') fault = error
+  })
+  const { close } = net.Server.prototype
+  net.Server.prototype.close = () => {
+    net.Server.prototype.close = close
+    throw new Error('patched')
+  }
+  const report = await site.drain()
+  assert.equal((fault as Error | undefined)?.message, 'patched')
+  assert.equal(report?.outcome, 'forced')
+  assert.notEqual(await client.ended(), 'open')
+  assert.equal(site.server.listening, false)
+  assert.equal(site.duck!.stats().connections.total, 0)
 })

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
-import { describe, test } from 'node:test'
+import { before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { Child } from './_child.ts'
@@ -98,13 +98,16 @@ describe('works with', { concurrency: 2 }, () => {
     test(`${row.name}: SIGTERM under load loses nothing, executes nothing in vain, exits with 0`, () => drains(row))
   }
 
+  // Not beside the others: its build takes all the machine has.
+  before(() => {
+    if (nextApp !== undefined) buildNext(nextApp)
+  })
+
   test('Next.js: SIGTERM under load loses nothing, executes nothing in vain, exits with 0', {
     skip: nextApp === undefined && 'LAMEDUCK_NEXT names no folder where Next.js is installed (.ci/run does)',
   }, async () => {
     const [row] = rows.filter(({ packages }) => packages.includes('next')) as [Row]
-    const folder = nextApp as string
-    buildNext(folder)
-    await drains({ ...row, program: relative(join(root, 'test/fixtures'), join(folder, 'server.mjs')) })
+    await drains({ ...row, program: relative(join(root, 'test/fixtures'), join(nextApp as string, 'server.mjs')) })
   })
 })
 

@@ -45,9 +45,10 @@ export interface Tracking {
   destroyed(entry: Destroyed): void
 }
 
-/** The connection of a socket, if it is tracked. */
+/** The connection of a socket, if it is tracked as one; HTTP/2 makes a session of it. */
 export function connectionOf(socket: Socket | null): Connection | undefined {
-  return holderOf(socket) as Connection | undefined
+  const holder = holderOf(socket)
+  return holder instanceof Connection ? holder : undefined
 }
 
 /** Leaves a response out of the count of what the application served. */
@@ -175,7 +176,7 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
     this.last = res
     this.seen = UNSEEN
     this.#state = 'used'
-    if (!leaving) watchHead(res)
+    watchHead(res)
     if (pipelined || leaving) res.on('close', onResponseClose)
     if (leaving && !hasBody(res.req)) this.#mark()
   }
@@ -319,7 +320,7 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
     if (res.writableFinished && !isAside(res)) this.#tracking.served()
   }
 
-  /** The request in flight has arrived whole: what comes from here on is another one, and half a head of that gets its time. */
+  /** What comes from here on is another request, and half a head of that gets its time. */
   #mark(): void {
     this.seen = this.socket.bytesRead ?? 0
   }

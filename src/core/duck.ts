@@ -3,7 +3,7 @@ import type { ServerResponse } from 'node:http'
 import type { Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { Connection, connectionOf } from './connection.ts'
+import { connectionOf } from './connection.ts'
 import { Drain } from './drain.ts'
 import { LameduckError } from './errors.ts'
 import { Emitter, type Events } from './events.ts'
@@ -221,8 +221,7 @@ export class Duck {
   track(socket: Duplex, options: TrackOptions): () => void {
     checkKeys('options', options, { close: 0 })
     check('options.close', options.close, typeof options.close === 'function', 'a function')
-    const held = connectionOf(socket as Socket)
-    const connection = held instanceof Connection ? held : undefined
+    const connection = connectionOf(socket as Socket)
     const tracker = connection && this.#trackers.find(({ connections }) => connections.has(connection))
     if (tracker) return tracker.partings.track(connection, options)
     check('socket', socket, (socket as Duplex | undefined)?.destroyed === true, 'the socket of a request to a server of this duck')

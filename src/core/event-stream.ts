@@ -1,4 +1,4 @@
-import http, { type IncomingMessage, type ServerResponse } from 'node:http'
+import http, { type ServerResponse } from 'node:http'
 import type { Writable } from 'node:stream'
 
 const TYPE = 'text/event-stream'
@@ -14,18 +14,8 @@ function typeIn(headers: unknown): unknown {
   return pairs.find(([name]) => String(name).toLowerCase() === 'content-type')?.[1]
 }
 
-/** What an `EventSource` sends, and sends alone: clients that take other answers, too, list them (HTML Living Standard §9.2.2). */
-function fromEventSource({ method, headers }: IncomingMessage): boolean {
-  return method === 'GET' && headers.accept === TYPE
-}
-
-/** Of the heads that were seen on their way out. */
-const seen = new WeakMap<ServerResponse, boolean>()
-
-/** Notes a head as it goes out: Node forgets what `writeHead` was given. */
-export function noteHead(res: ServerResponse, headers: unknown): void {
-  seen.set(res, isEventStreamType(typeIn(headers) ?? res.getHeader('content-type')))
-}
+/** Those whose `writeHead` was given the type: Node forgets it. */
+const seen = new WeakSet<ServerResponse>()
 
 /** In place of a response's `writeHead()`, shared by all: an event stream is noted, and nothing changed. */
 function writeHead(this: ServerResponse): ServerResponse {
@@ -33,7 +23,7 @@ function writeHead(this: ServerResponse): ServerResponse {
   const args = arguments as unknown as Parameters<ServerResponse['writeHead']>
   const inherited = Object.getPrototypeOf(this) as ServerResponse
   inherited.writeHead.apply(this, args)
-  if (args.length > 1 && isEventStreamType(typeIn(args[args.length - 1]))) seen.set(this, true)
+  if (args.length > 1 && isEventStreamType(typeIn(args[args.length - 1]))) seen.add(this)
   return this
 }
 
@@ -43,13 +33,12 @@ export function watchHead(res: ServerResponse): void {
 }
 
 /**
- * Whether a response whose head is out is an event stream that its client will ask for again: an `EventSource` sends GET. What
- * answers a POST in this form has an end of its own. If the head was not seen, the client's own `Accept` may have to do.
+ * Whether a response whose head is out is an event stream that its client will ask for again: an `EventSource` sends GET (HTML
+ * Living Standard §9.2.2). What answers a POST in this form has an end of its own.
  */
 export function isEventStream(res: ServerResponse): boolean {
   if (res.req.method !== 'GET' || !res.headersSent || res.statusCode !== 200) return false
-  const type = res.getHeader('content-type')
-  return seen.get(res) ?? (type === undefined ? fromEventSource(res.req) : isEventStreamType(type))
+  return seen.has(res) || isEventStreamType(res.getHeader('content-type'))
 }
 
 const ended = (...args: unknown[]): void => {

@@ -1,6 +1,5 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { Connection } from './connection.ts'
-import { noteHead } from './event-stream.ts'
 
 type Headers = OutgoingHttpHeaders | readonly unknown[]
 
@@ -39,7 +38,6 @@ export function sayClose(res: ServerResponse, connection: Connection, leaving: (
     }
     writeHead.apply(this, args)
     if (closes) connection.saidClose = true
-    noteHead(this, args[at])
     sent(this)
     return this
   } as ServerResponse['writeHead']

@@ -25,6 +25,11 @@ interface Exchange {
   closed: (() => void) | undefined
 }
 
+/** One that its client will ask for again: see `event-stream.ts`. */
+function isEventStream({ stream, headers }: Exchange): boolean {
+  return headers[':method'] === 'GET' && !stream.destroyed && isEventStreamType(stream.sentHeaders?.['content-type'])
+}
+
 const sessions = new WeakMap<ServerHttp2Session, Session>()
 
 export function sessionOf(http2: ServerHttp2Session): Session | undefined {
@@ -110,7 +115,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     this.#open.add(exchange)
     if (!leaving) return
     this.#listen(exchange)
-    this.#watchHead(stream)
+    this.#watchHead(exchange)
     const { size } = this.#open
     this.#peak = Math.max(this.#peak, size)
     // Not at once: what arrived together with it is still on its way through Node's parser, and would be refused.
@@ -136,12 +141,11 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
 
   lameduck(): void {
     this.#peak = this.#open.size
-    for (const { stream, headers } of this.#open) if (headers[':method'] === 'GET' && !stream.headersSent) this.#watchHead(stream)
+    for (const exchange of this.#open) if (!exchange.stream.headersSent) this.#watchHead(exchange)
   }
 
   eventStreams(): ServerHttp2Stream[] {
-    const gets = [...this.#open].filter(({ headers, stream }) => headers[':method'] === 'GET' && !stream.destroyed)
-    return gets.map(({ stream }) => stream).filter(stream => isEventStreamType(stream.sentHeaders?.['content-type']))
+    return [...this.#open].filter(isEventStream).map(({ stream }) => stream)
   }
 
   inFlight(): InFlight[] {
@@ -247,11 +251,12 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   }
 
   /** An event stream that begins now is to be ended as those that have begun. */
-  #watchHead(stream: ServerHttp2Stream): void {
+  #watchHead(exchange: Exchange): void {
+    const { stream } = exchange
     const { respond } = stream
     stream.respond = (headers, options) => {
       respond.call(stream, headers, options)
-      if (isEventStreamType(stream.sentHeaders?.['content-type'])) this.#tracking.eventStream(stream)
+      if (isEventStream(exchange)) this.#tracking.eventStream(stream)
     }
   }
 

@@ -8,6 +8,7 @@ import { compat } from './compat.ts'
 import { Connection, connectionOf, isAside, type Tracking } from './connection.ts'
 import { endEventStream, isEventStream } from './event-stream.ts'
 import { sayClose } from './farewell.ts'
+import { findHalves } from './halves.ts'
 import { Handshakes } from './handshakes.ts'
 import type { TrackerHost } from './host.ts'
 import { intercept } from './intercept.ts'
@@ -21,7 +22,6 @@ import type { Counters, Destroyed } from './report.ts'
 import { endTunnels, Session, sessionOf, socketOf } from './session.ts'
 import { Sweep } from './sweep.ts'
 import type { Tracked } from './tracked.ts'
-import { findHalves } from './halves.ts'
 import { follow, wireOf } from './websocket.ts'
 import { closeAllConnections, type WrappableServer } from './wrappable.ts'
 
@@ -287,7 +287,6 @@ export class Tracker implements Tracking {
     if (!http2 || http2.destroyed) return false
     const session = sessionOf(http2) ?? this.#session(http2)
     session.opened(stream, headers)
-    // With a listener of `request` there will be that, too.
     // With a listener of `request` there will be that, too; unless the application has one of each: Node's own is the other.
     if (this.server.listenerCount('request') > 0 && this.server.listenerCount('stream') < 2) return false
     const health = this.#host.health?.concerns(headers[':method'], headers[':path'])
