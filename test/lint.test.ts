@@ -24,7 +24,11 @@ const parts: Record<string, { may: string[], mayNot: string[] }> = {
       '../core/../ops/b.ts',
     ],
   },
-  ops: { may: ['node:http', './b.ts', '../core/b.ts'], mayNot: ['express', '../adapters/b.ts', '../cluster/b.ts', '../cli/b.ts'] },
+  ops: { may: ['node:http', './b.ts', './http/b.ts', '../core/b.ts'], mayNot: ['express', '../adapters/b.ts', '../cluster/b.ts', '../cli/b.ts'] },
+  'ops/http': {
+    may: ['node:http', './b.ts', '../b.ts', '../heap/b.ts', '../../core/b.ts'],
+    mayNot: ['express', '../../adapters/b.ts', '../../cluster/b.ts', '../../cli/b.ts', '../../../test/b.ts'],
+  },
   cluster: { may: ['node:http', './b.ts', '../core/b.ts'], mayNot: ['express', '../adapters/b.ts', '../ops/b.ts', '../cli/b.ts'] },
   cli: { may: ['node:http', './b.ts', '../ops/b.ts', '../cluster/b.ts'], mayNot: ['express', '../core/b.ts', '../adapters/b.ts'] },
 }

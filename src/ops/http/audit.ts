@@ -1,0 +1,27 @@
+/** One line of the audit trail. Tokens and expressions are never in it. */
+export interface AuditEntry {
+  /** ISO 8601. */
+  time: string
+  /** begin: before anything is done; end: what came of it; or what happened without a request: `rule`, `worker`. */
+  event: 'begin' | 'end' | 'refused' | 'rule' | 'worker' | 'job'
+  /** The call's number, the same at its begin and end. */
+  call?: number
+  who: string
+  from: string
+  method?: string
+  path?: string
+  status?: number
+  code?: string
+  bytes?: number
+  durationMs?: number
+  [more: string]: unknown
+}
+
+/** The audit trail. STUB: the door's owner writes it. */
+export interface Audit {
+  /** @throws When it cannot be written: who needs the trail (`secrets`, `eval`) is then refused. */
+  write(entry: Omit<AuditEntry, 'time'>): Promise<void>
+  /** The last entries, oldest first. */
+  recent(): readonly AuditEntry[]
+  close(): Promise<void>
+}

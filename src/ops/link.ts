@@ -1,0 +1,153 @@
+import type { MessagePort } from 'node:worker_threads'
+import { Problem } from './http/problem.ts'
+
+/** How long the other side has to answer, unless a call says otherwise. */
+const ANSWER_MS = 2_000
+
+type Method = (params: never, signal: AbortSignal) => unknown
+
+interface Message {
+  /** A call, its answer, news without an answer, or the end of the caller's interest. */
+  kind: 'call' | 'result' | 'error' | 'news' | 'cancel'
+  id: number
+  name: string
+  value: unknown
+}
+
+interface Waiting {
+  settle(message: Message): void
+  fail(error: Problem): void
+}
+
+/** An error as it goes over: its class would be lost on the way, a problem's members not. */
+function parcel(error: unknown): Record<string, unknown> {
+  if (error instanceof Problem) return { status: error.status, code: error.code, detail: error.message, more: error.more }
+  const { message = String(error), code } = error as { message?: string; code?: unknown }
+  return { status: 500, code: typeof code === 'string' ? code : 'ERR_LAMEDUCK_OPS_FAILED', detail: message, more: {} }
+}
+
+function unpack(value: unknown): Problem {
+  const { status, code, detail, more } = value as { status: number; code: string; detail: string; more: Record<string, unknown> }
+  return new Problem(status, code, detail, more)
+}
+
+/** Between the process's main thread and the endpoint's: each calls the other's methods by name, and hears its news. */
+export class Link {
+  #port: MessagePort
+  #methods = new Map<string, Method>()
+  #listeners = new Map<string, Set<(value: never) => void>>()
+  #waiting = new Map<number, Waiting>()
+  #running = new Map<number, AbortController>()
+  #last = 0
+  #closed = false
+
+  constructor(port: MessagePort) {
+    this.#port = port
+    port.on('message', (message: Message) => this.#hear(message))
+    port.on('close', () => this.#end())
+  }
+
+  /** What the other side may call. */
+  offer(methods: Record<string, Method>): void {
+    for (const [name, method] of Object.entries(methods)) this.#methods.set(name, method)
+  }
+
+  /**
+   * Calls a method of the other side.
+   *
+   * @param timeoutMs Default 2 000; 0 waits for ever.
+   * @throws {Problem} What the method threw; 503 `ERR_LAMEDUCK_OPS_BLOCKED` when nothing came in time, as of a blocked main thread.
+   */
+  call<T>(name: string, params?: unknown, { timeoutMs = ANSWER_MS, signal }: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<T> {
+    const id = ++this.#last
+    return new Promise<T>((resolve, reject) => {
+      const cancel = () => {
+        this.#send({ kind: 'cancel', id, name, value: undefined })
+        done.fail(new Problem(503, 'ERR_LAMEDUCK_OPS_CANCELLED', `${name} was cancelled`))
+      }
+      const timer = timeoutMs > 0 ? setTimeout(() => {
+        this.#send({ kind: 'cancel', id, name, value: undefined })
+        done.fail(new Problem(503, 'ERR_LAMEDUCK_OPS_BLOCKED', `the main thread did not answer within ${timeoutMs} ms`))
+      }, timeoutMs) : undefined
+      const over = () => {
+        clearTimeout(timer)
+        signal?.removeEventListener('abort', cancel)
+        this.#waiting.delete(id)
+      }
+      const done: Waiting = {
+        settle: message => {
+          over()
+          if (message.kind === 'result') resolve(message.value as T)
+          else reject(unpack(message.value))
+        },
+        fail: error => {
+          over()
+          reject(error)
+        },
+      }
+      this.#waiting.set(id, done)
+      if (this.#closed) return done.fail(gone())
+      if (signal?.aborted) return cancel()
+      signal?.addEventListener('abort', cancel, { once: true })
+      return this.#send({ kind: 'call', id, name, value: params })
+    })
+  }
+
+  /** Tells the other side something that needs no answer. */
+  tell(name: string, value?: unknown): void {
+    this.#send({ kind: 'news', id: 0, name, value })
+  }
+
+  /** Hears what the other side tells. @returns What stops it. */
+  on<T>(name: string, listener: (value: T) => void): () => void {
+    const listeners = this.#listeners.get(name) ?? new Set()
+    this.#listeners.set(name, listeners)
+    listeners.add(listener)
+    return () => void listeners.delete(listener)
+  }
+
+  /** Whether the link keeps the process alive: on the main side it does not. */
+  unref(): this {
+    this.#port.unref()
+    return this
+  }
+
+  close(): void {
+    this.#port.close()
+    this.#end()
+  }
+
+  #send(message: Message): void {
+    if (!this.#closed) this.#port.postMessage(message)
+  }
+
+  #hear(message: Message): void {
+    const { kind, id, name, value } = message
+    if (kind === 'call') void this.#run(message)
+    else if (kind === 'cancel') this.#running.get(id)?.abort()
+    else if (kind === 'news') for (const listener of [...(this.#listeners.get(name) ?? [])]) listener(value as never)
+    else this.#waiting.get(id)?.settle(message)
+  }
+
+  async #run({ id, name, value }: Message): Promise<void> {
+    const controller = new AbortController()
+    this.#running.set(id, controller)
+    try {
+      const method = this.#methods.get(name)
+      if (!method) throw new Problem(501, 'ERR_LAMEDUCK_OPS_UNKNOWN', `there is no ${name} here`)
+      this.#send({ kind: 'result', id, name, value: await method(value as never, controller.signal) })
+    } catch (error) {
+      this.#send({ kind: 'error', id, name, value: parcel(error) })
+    } finally {
+      this.#running.delete(id)
+    }
+  }
+
+  #end(): void {
+    this.#closed = true
+    for (const waiting of [...this.#waiting.values()]) waiting.fail(gone())
+    for (const controller of this.#running.values()) controller.abort()
+  }
+}
+
+const gone = () => new Problem(503, 'ERR_LAMEDUCK_OPS_CLOSED', 'the other thread has gone')

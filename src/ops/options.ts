@@ -1,0 +1,117 @@
+import type { Scope } from './http/route.ts'
+
+/** A bearer token, by its digest: the token itself is never kept. */
+export interface TokenOptions {
+  /** Who has it, for the audit. */
+  name: string
+  scopes: Scope[]
+  /** The token, at least 32 random bytes as base64url, base64 or hex (43 characters or more) … */
+  token?: string
+  /** … or its SHA-256, as hex … */
+  sha256?: string
+  /** … or the name of an environment variable that holds it (taken out of `process.env` when read) … */
+  env?: string
+  /** … or a file that holds it, read again when it changes: put the new one beside the old one to rotate. */
+  file?: string
+  /** Refused from then on (ISO 8601). */
+  expires?: string
+}
+
+/** Where the endpoint listens. */
+export type Listen =
+  /** A unix socket, 0600 in a folder that is 0700 and ours. */
+  | { path: string }
+  | {
+      /** A loopback address, unless `tls` and authorisation are there. Default 127.0.0.1. */
+      host?: string
+      /** Default 0: any free one, see `ops.url`. */
+      port?: number
+      tls?: {
+        cert: string
+        key: string
+        /** Of client certificates (mTLS): these authorities. */
+        ca?: string
+      }
+    }
+
+/** Who may do what. */
+export interface AuthOptions {
+  tokens?: TokenOptions[]
+  /** A JSON file with more of them (an array), read again when it changes or on `ops.reload()`. */
+  file?: string
+  /** mTLS: the scopes of a client certificate, by its subject's common name or `fingerprint256`. Needs `listen.tls.ca`. */
+  certificates?: Record<string, Scope[]>
+  /** What whoever may open the unix socket can do without a token. Default read, diag, control; nothing when tokens are configured. */
+  socket?: Scope[]
+  /** The application's own: name and scopes for a request, or null. Runs on the main thread, and is not asked while that hangs. */
+  authorize?: (request: { method: string; path: string; headers: Record<string, string>; from: string }) =>
+    { name: string; scopes: Scope[] } | null | Promise<{ name: string; scopes: Scope[] } | null>
+}
+
+/** Limits of the door. All have defaults. */
+export interface LimitOptions {
+  /** Connections at once. Default 16. */
+  connections?: number
+  /** Of a request's head, bytes. Default 8,192. */
+  headBytes?: number
+  /** Of a request's body, bytes. Default 16,384. */
+  bodyBytes?: number
+  /** For a request to arrive whole. Default 5,000. */
+  requestMs?: number
+  /** Failed authorisations: so many at once, and so many a second after that; over all callers without a token. Default 10 and 1. */
+  failures?: { burst: number; perSecond: number }
+  /** Calls of one token. Default 100 and 20. */
+  calls?: { burst: number; perSecond: number }
+}
+
+/** What is kept on disk. */
+export interface FileOptions {
+  /** The private folder. Default: `lameduck-<uid>/<pid>` in the folder for temporary files. */
+  dir?: string
+  /** Default 10. */
+  count?: number
+  /** All together. Default 4 GiB. */
+  bytes?: number
+  /** Default 24 hours. */
+  ageMs?: number
+  /** What the disk must keep free. Default 512 MiB. */
+  freeBytes?: number
+}
+
+/** What costs the process something. */
+export interface HeavyOptions {
+  /** Between two heavy jobs. Default 60,000. */
+  cooldownMs?: number
+  /** In 24 hours. Default 50. */
+  perDay?: number
+  /** Seconds that a profile may take. Default 300. */
+  profileSeconds?: number
+}
+
+/** Options after the checks, as they go to the worker: no functions in them, and every default filled in. */
+export interface Settings {
+  listen: Listen | false
+  hosts: readonly string[]
+  auth: Omit<AuthOptions, 'authorize'> & { authorize: boolean }
+  limits: Required<LimitOptions>
+  files: Required<FileOptions>
+  heavy: Required<HeavyOptions>
+  /** The audit trail's file; false: it only goes to the `audit` event and function. */
+  audit: string | false
+  eval: boolean
+  page: boolean
+  thread: boolean
+}
+
+export const DEFAULTS = {
+  limits: {
+    connections: 16,
+    headBytes: 8_192,
+    bodyBytes: 16_384,
+    requestMs: 5_000,
+    failures: { burst: 10, perSecond: 1 },
+    calls: { burst: 100, perSecond: 20 },
+  },
+  files: { count: 10, bytes: 4 * 2 ** 30, ageMs: 86_400_000, freeBytes: 512 * 2 ** 20 },
+  heavy: { cooldownMs: 60_000, perDay: 50, profileSeconds: 300 },
+} as const
