@@ -4,7 +4,7 @@ import type { Writable } from 'node:stream'
 import { isEventStream, watchHead } from './event-stream.ts'
 import type { Lingerer, Lingering } from './lingering.ts'
 import type { Recent, Settling } from './recent.ts'
-import { ageOf, obituary, pathOf, type Destroyed, type InFlight } from './report.ts'
+import { ageOf, carrierOf, obituary, pathOf, type Destroyed, type InFlight } from './report.ts'
 import type { Tracked } from './tracked.ts'
 import { hold, holderOf, letGo, restore, type Holder } from './tracked-socket.ts'
 
@@ -279,8 +279,8 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
 
   /** The requests in flight, oldest first. */
   inFlight(): InFlight[] {
-    const ageMs = ageOf(this.since)
-    return this.responses().map(({ req }) => ({ method: req.method ?? '', path: pathOf(req.url), ageMs }))
+    const [ageMs, carrier] = [ageOf(this.since), carrierOf(this.socket)]
+    return this.responses().map(({ req }) => ({ method: req.method ?? '', path: pathOf(req.url), ageMs, ...carrier }))
   }
 
   eventStreams(): ServerResponse[] {

@@ -7,7 +7,7 @@ import { connectionOf } from './connection.ts'
 import { Drain } from './drain.ts'
 import { LameduckError } from './errors.ts'
 import { Emitter, type Events } from './events.ts'
-import { Health } from './health.ts'
+import { Health, type Readiness } from './health.ts'
 import type { TrackerHost } from './host.ts'
 import { Hooks, type Hook, type HookOptions } from './hooks.ts'
 import { join } from './lifecycle.ts'
@@ -138,6 +138,11 @@ export class Duck {
     }
     inFlight.sort((a, b) => b.ageMs - a.ageMs)
     return { state: this.#state, connections, inFlight, counters }
+  }
+
+  /** What the readiness endpoint says, for one of your own: runs the checks of the `health` option. With `health: false` there are none. */
+  async readiness(): Promise<Readiness> {
+    return this.#host.health?.readiness() ?? { ready: this.#state === 'running', state: this.#state, checks: {} }
   }
 
   /**

@@ -3,7 +3,16 @@ import { setAside } from './connection.ts'
 import type { Check, HealthOptions } from './options.ts'
 import type { Stats } from './report.ts'
 
-type Verdict = 'ok' | 'failed' | 'timeout'
+/** What came of a check. */
+export type Verdict = 'ok' | 'failed' | 'timeout'
+
+/** What the readiness endpoint says. */
+export interface Readiness {
+  ready: boolean
+  state: Stats['state']
+  /** Empty while out of rotation: they are not run then. */
+  checks: Record<string, Verdict>
+}
 
 /** Whether a URL is this path, with or without a query. Cheap: it is asked of every request. */
 function isPath(url: string, path: string | false): boolean {
@@ -40,11 +49,16 @@ export class Health {
     return true
   }
 
-  async #ready(res: ServerResponse): Promise<void> {
-    // Out of rotation is out of rotation, whatever the checks say.
+  /** Runs the checks, unless out of rotation, which it is whatever they say. Those who ask at once share a run. */
+  async readiness(): Promise<Readiness> {
     const checks = this.#state() === 'running' ? await (this.#running ??= this.#runChecks()) : {}
     const state = this.#state()
-    send(res, state === 'running' && Object.values(checks).every(verdict => verdict === 'ok'), { state, checks })
+    return { ready: state === 'running' && Object.values(checks).every(verdict => verdict === 'ok'), state, checks }
+  }
+
+  async #ready(res: ServerResponse): Promise<void> {
+    const { ready, ...details } = await this.readiness()
+    send(res, ready, details)
   }
 
   async #runChecks(): Promise<Record<string, Verdict>> {

@@ -1,6 +1,7 @@
 export type { AddOptions, Duck } from './duck.ts'
 export { LameduckError, type LameduckErrorCode } from './errors.ts'
 export type { Events, Fault, Progress } from './events.ts'
+export type { Readiness, Verdict } from './health.ts'
 export type { Hook, HookOptions } from './hooks.ts'
 export { DEFAULTS, type Admit, type Check, type DrainOptions, type HealthOptions, type Logger, type Options, type Reject } from './options.ts'
 export type { Close, TrackOptions } from './partings.ts'

@@ -1,4 +1,5 @@
 import { constants } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { DrainReport } from './report.ts'
 
 /** What a lifecycle needs of a duck. */
@@ -19,6 +20,9 @@ const SHUTDOWN = 'shutdown'
 
 const CRASH = 'uncaught exception'
 
+/** How long the process waits for what is done last. */
+const LAST_MS = 1_000
+
 const failed = ({ outcome, hooks }: DrainReport) => outcome === 'forced' || hooks.some(hook => hook.outcome !== 'ok')
 
 /**
@@ -28,6 +32,7 @@ const failed = ({ outcome, hooks }: DrainReport) => outcome === 'forced' || hook
 class Lifecycle {
   #members = new Map<Member, Policy>()
   #signals = new Map<NodeJS.Signals, () => void>()
+  #last = new Set<() => Promise<void>>()
   /** Why the process is going down, once it is. */
   #reason: string | undefined
   #crashed = false
@@ -39,6 +44,11 @@ class Lifecycle {
       this.#members.delete(member)
       this.#listen()
     }
+  }
+
+  lastly(run: () => Promise<void>): () => void {
+    this.#last.add(run)
+    return () => void this.#last.delete(run)
   }
 
   /** Listens for just what the members of this moment want. */
@@ -104,7 +114,9 @@ class Lifecycle {
     for (const member of members) this.#members.delete(member)
     this.#reason = undefined
     this.#listen()
-    if (exit) process.exit(this.#crashed || reports.some(failed) ? 1 : 0)
+    if (!exit) return
+    await Promise.race([Promise.allSettled([...this.#last].map(run => run())), sleep(LAST_MS, undefined, { ref: false })])
+    process.exit(this.#crashed || reports.some(failed) ? 1 : 0)
   }
 
   /** A second signal: whoever sends it does not want to wait. The exit code is the shell's, 128 + the signal's number. */
@@ -115,11 +127,20 @@ class Lifecycle {
   }
 }
 
+function lifecycle(): Lifecycle {
+  const shared = globalThis as { [KEY]?: Lifecycle }
+  return (shared[KEY] ??= new Lifecycle())
+}
+
 /** One for each process, also when the package is loaded twice (as ESM and as CJS). */
 const KEY = Symbol.for('lameduck.lifecycle.1')
 
 /** Lets the process's signals (and crashes, if wished) drain this member. @returns What takes it out again. */
 export function join(member: Member, policy: Policy): () => void {
-  const shared = globalThis as { [KEY]?: Lifecycle }
-  return (shared[KEY] ??= new Lifecycle()).join(member, policy)
+  return lifecycle().join(member, policy)
+}
+
+/** What is to be done between the last report and the exit, and may take a moment: to tell who is watching. @returns What takes it back. */
+export function lastly(run: () => Promise<void>): () => void {
+  return lifecycle().lastly(run)
 }

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import type { ConnectionState } from './connection.ts'
 import type { Tracked } from './tracked.ts'
 
@@ -8,6 +9,20 @@ export interface InFlight {
   path: string
   /** Milliseconds since the connection became active. */
   ageMs: number
+  /** `address:port` of the peer; not for unix sockets. */
+  remote?: string
+  /** Bytes that its connection has carried, both ways, since it was opened. */
+  bytesRead: number
+  bytesWritten: number
+}
+
+/** The carrier of a request. */
+export function carrierOf({ remoteAddress, remotePort, bytesRead, bytesWritten }: Socket): Omit<InFlight, 'method' | 'path' | 'ageMs'> {
+  return {
+    ...(remoteAddress !== undefined && { remote: `${remoteAddress}:${remotePort}` }),
+    bytesRead: bytesRead ?? 0,
+    bytesWritten: bytesWritten ?? 0,
+  }
 }
 
 /** A connection that lameduck ended the hard way, and why. */

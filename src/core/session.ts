@@ -4,7 +4,7 @@ import { isAside, type ConnectionState, type Tracking } from './connection.ts'
 import { isEventStreamType } from './event-stream.ts'
 import type { Lingerer } from './lingering.ts'
 import type { Settling } from './recent.ts'
-import { ageOf, obituary, pathOf, type Destroyed, type InFlight } from './report.ts'
+import { ageOf, carrierOf, obituary, pathOf, type Destroyed, type InFlight } from './report.ts'
 import type { Tracked } from './tracked.ts'
 import { hold, holderOf, letGo, restore, type Holder } from './tracked-socket.ts'
 
@@ -150,11 +150,13 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
 
   inFlight(): InFlight[] {
     const open = [...this.#open].filter(({ stream }) => !stream.destroyed)
+    const carrier = carrierOf(this.socket)
     return open.map(({ headers, since }) => ({
       method: headers[':method'] ?? '',
       // CONNECT has no path (RFC 9113 §8.5).
       path: pathOf(headers[':path'] ?? headers[':authority']),
       ageMs: ageOf(since),
+      ...carrier,
     }))
   }
 
