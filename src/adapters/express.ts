@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duck } from '../core/index.ts'
+import { under, type Mountable } from './mount.ts'
 import { checkApp, wrapApp, type AppOptions, type WrappedApp } from './wrap-app.ts'
 
-export type { AppOptions, WrappedApp }
+export type { AppOptions, Mountable, WrappedApp }
 
 declare global {
   // Where @types/express looks for what others add to a request; without those types it is a name that nobody reads.
@@ -42,4 +43,20 @@ export function lameduck(app: ExpressLike, options: AppOptions = {}): WrappedApp
   app.listen = server.listen.bind(server)
   app.use((req, _res, next) => next(rejection.of(req)))
   return { server, duck }
+}
+
+/**
+ * Puts a maintenance endpoint (`ops({ thread: false, listen: false })` of lameduck/ops) under a path of an application: same checks, same audit.
+ * Call it before body parsers: they would take the body. It hangs when the main thread hangs; an endpoint with a listener of its own does not.
+ *
+ * @param prefix As `/ops`.
+ * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`
+ */
+export function mount(app: Pick<ExpressLike, 'use'>, prefix: string, endpoint: Mountable): void {
+  const isOurs = under(prefix)
+  // Not app.use(prefix, …): Express compares without regard to case, and takes the prefix off the URL.
+  app.use((req, res, next) => {
+    if (isOurs(req.url)) endpoint.handle(req, res, { prefix })
+    else next()
+  })
 }

@@ -1,7 +1,8 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import net from 'node:net'
 import { DEFAULTS, wrap, type Duck, type Logger, type Options, type WrappableServer } from '../core/index.ts'
 import { later } from './later.ts'
+import { under, type Mountable } from './mount.ts'
 import { Rejection } from './rejection.ts'
 
 /** What a fastify instance (5) has, as far as lameduck uses it. */
@@ -13,6 +14,8 @@ export interface FastifyLike {
   addHook(name: string, hook: (...args: never[]) => unknown): unknown
   close(): unknown
 }
+
+export type { Mountable }
 
 interface ReplyLike {
   code(status: number): this
@@ -124,6 +127,23 @@ export async function lameduck(fastify: FastifyLike, options: Options = {}): Pro
   root.addHook('onListen', async () => addOthers(root, duck))
   preCloseEarly(root, duck)
   closeWithDrain(root, duck, deadlineMs || DEFAULTS.deadlineMs)
+}
+
+/**
+ * Puts a maintenance endpoint (`ops({ thread: false, listen: false })` of lameduck/ops) under a path of an application: same checks, same audit.
+ * It hangs when the main thread hangs; an endpoint with a listener of its own does not.
+ *
+ * @param prefix As `/ops`.
+ * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`
+ */
+export function mount(app: Pick<FastifyLike, 'addHook'>, prefix: string, endpoint: Mountable): void {
+  const isOurs = under(prefix)
+  // Before fastify reads the body; also where no route is.
+  app.addHook('onRequest', (request: { raw: IncomingMessage }, reply: { raw: ServerResponse; hijack(): void }, done: () => void) => {
+    if (!isOurs(request.raw.url)) return done()
+    reply.hijack()
+    return endpoint.handle(request.raw, reply.raw, { prefix })
+  })
 }
 
 // For fastify, what the package fastify-plugin does: the plugin is the application's, not that of a scope of its own.

@@ -1,12 +1,15 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { DEFAULTS, wrap, type Duck, type Options, type WrappableServer } from '../core/index.ts'
 import { later } from './later.ts'
+import { under, type Mountable } from './mount.ts'
 import { Rejection } from './rejection.ts'
+
+export type { Mountable }
 
 /** What a hapi server (21) has, as far as lameduck uses it. */
 export interface HapiLike {
   listener: unknown
-  ext(event: 'onRequest', method: (request: { raw: { req: IncomingMessage } }, h: { continue: symbol }) => symbol): void
+  ext(event: 'onRequest', method: (request: { raw: { req: IncomingMessage; res: ServerResponse } }, h: { continue: symbol; abandon: symbol }) => symbol): void
   ext(event: 'onPreStop' | 'onPostStop', method: () => void | Promise<void>): void
   decorate(type: 'request', property: string, value: unknown): void
   expose(key: string, value: unknown): void
@@ -62,3 +65,20 @@ function register(server: HapiLike, options: Options = {}): void {
  * With `admit: 'reject'` (or a predicate) the 503 is raised in `onRequest`, as a boom.
  */
 export const plugin = { name: 'lameduck', register }
+
+/**
+ * Puts a maintenance endpoint (`ops({ thread: false, listen: false })` of lameduck/ops) under a path of a server: same checks, same audit.
+ * It hangs when the main thread hangs; an endpoint with a listener of its own does not.
+ *
+ * @param prefix As `/ops`.
+ * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`
+ */
+export function mount(server: Pick<HapiLike, 'ext'>, prefix: string, endpoint: Mountable): void {
+  const isOurs = under(prefix)
+  // Before hapi routes, and so before it reads the body.
+  server.ext('onRequest', ({ raw }, h) => {
+    if (!isOurs(raw.req.url)) return h.continue
+    endpoint.handle(raw.req, raw.res, { prefix })
+    return h.abandon
+  })
+}

@@ -1,11 +1,12 @@
-import type { IncomingMessage, RequestListener } from 'node:http'
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import { under, type Mountable } from './mount.ts'
 import { checkApp, wrapApp, type AppOptions, type WrappedApp } from './wrap-app.ts'
 
-export type { AppOptions, WrappedApp }
+export type { AppOptions, Mountable, WrappedApp }
 
 /** What a Koa application (2 or 3) has, as far as lameduck uses it. */
 export interface KoaLike {
-  use(middleware: (ctx: { req: IncomingMessage }, next: () => Promise<unknown>) => Promise<unknown>): unknown
+  use(middleware: (ctx: { req: IncomingMessage; res: ServerResponse; respond?: boolean }, next: () => Promise<unknown>) => Promise<unknown>): unknown
   callback(): RequestListener
   context: object
   listen: (...args: never[]) => unknown
@@ -37,4 +38,21 @@ export function lameduck(app: KoaLike, options: AppOptions = {}): WrappedApp {
     return next()
   })
   return { server, duck }
+}
+
+/**
+ * Puts a maintenance endpoint (`ops({ thread: false, listen: false })` of lameduck/ops) under a path of an application: same checks, same audit.
+ * Call it before body parsers: they would take the body. It hangs when the main thread hangs; an endpoint with a listener of its own does not.
+ *
+ * @param prefix As `/ops`.
+ * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`
+ */
+export function mount(app: Pick<KoaLike, 'use'>, prefix: string, endpoint: Mountable): void {
+  const isOurs = under(prefix)
+  app.use(async (ctx, next) => {
+    if (!isOurs(ctx.req.url)) return next()
+    ctx.respond = false
+    endpoint.handle(ctx.req, ctx.res, { prefix })
+    return undefined
+  })
 }
