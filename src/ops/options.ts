@@ -88,6 +88,16 @@ export interface HeavyOptions {
   profileSeconds?: number
 }
 
+/** Probes without a token. */
+export interface ProbeOptions {
+  /** `/livez` fails when the main thread has been blocked for longer, unless for a diagnosis. Default 10,000. */
+  stuckMs?: number
+  /** For readiness and its checks. Default 2,000. */
+  timeoutMs?: number
+  /** `/health/{group}`: checks of the server's `health` option, by their names. */
+  groups?: Record<string, string[]>
+}
+
 /** Options after the checks, as they go to the worker: no functions in them, and every default filled in. */
 export interface Settings {
   listen: Listen | false
@@ -98,6 +108,9 @@ export interface Settings {
   heavy: Required<HeavyOptions>
   /** The audit trail's file; false: it only goes to the `audit` event and function. */
   audit: string | false
+  health: Required<ProbeOptions>
+  /** The application adds metrics of its own. */
+  metrics: boolean
   eval: boolean
   page: boolean
   thread: boolean
@@ -114,4 +127,5 @@ export const DEFAULTS = {
   },
   files: { count: 10, bytes: 4 * 2 ** 30, ageMs: 86_400_000, freeBytes: 512 * 2 ** 20 },
   heavy: { cooldownMs: 60_000, perDay: 50, profileSeconds: 300 },
+  health: { stuckMs: 10_000, timeoutMs: 2_000, groups: {} },
 } as const

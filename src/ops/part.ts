@@ -6,6 +6,7 @@ import type { Jobs } from './heap/jobs.ts'
 import type { Connect } from './inspect/inspector.ts'
 import type { Link } from './link.ts'
 import type { Settings } from './options.ts'
+import type { View } from './state/view.ts'
 
 /** What a part of the endpoint works with: on the endpoint's thread, which is a worker's, or the main one with `thread: false`. */
 export interface Bench {
@@ -16,6 +17,8 @@ export interface Bench {
   worker: boolean
   /** Sessions of V8's inspector on the main thread. */
   connect: Connect
+  /** What the main thread is known to do. */
+  view: View
   audit: Audit
   jobs: Jobs
   artifacts: Artifacts

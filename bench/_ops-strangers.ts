@@ -1,0 +1,28 @@
+/** So many unauthorised requests as fast as they go, 16 at a time. */
+import http from 'node:http'
+
+const [port, count] = process.argv.slice(2).map(Number) as [number, number]
+const agent = new http.Agent({ keepAlive: true, maxSockets: 16 })
+const counts: Record<string, number> = {}
+
+process.once('message', () => {
+  let left = count
+  let open = 16
+  const next = () => {
+    if (left-- <= 0) {
+      if (--open === 0) process.send?.(counts, () => process.exit(0))
+      return
+    }
+    const done = (how: string) => {
+      counts[how] = (counts[how] ?? 0) + 1
+      next()
+    }
+    const req = http.get({ host: '127.0.0.1', port, path: `/state?${left}`, agent, headers: { Authorization: `Bearer ${'x'.repeat(43)}` } }, res => {
+      res.resume().on('end', () => done(String(res.statusCode)))
+    })
+    req.on('error', (error: NodeJS.ErrnoException) => done(error.code ?? 'error'))
+  }
+  for (let i = 0; i < 16; i++) next()
+})
+process.on('disconnect', () => process.exit(1))
+process.send?.('ready')

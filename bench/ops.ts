@@ -1,0 +1,188 @@
+/**
+ * The maintenance endpoint: (a) what it answers while the main thread is blocked, by a busy loop and by a heap snapshot; (b) what it
+ * costs while nobody asks; (c) what a burst of unauthorised requests does to the application.
+ */
+import { fork } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import http from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import type { Hit, Shot } from './_cannon.ts'
+import type { Options } from './_options.ts'
+import type { OpsServerArgs, OpsServerReady } from './_ops-server.ts'
+import { nextMessage } from './_spawn.ts'
+import { median, quantile } from './_stats.ts'
+import { fixed, progress, publish } from './_table.ts'
+
+interface Row {
+  name: string
+  n: number
+  p50: number
+  p99: number
+  max: number
+}
+
+const token = randomBytes(32).toString('base64url')
+
+async function server(args: Partial<OpsServerArgs>) {
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-bench-ops-'))
+  const all: OpsServerArgs = { token, folder, ops: true, ballastMiB: 0, ...args }
+  const child = fork(fileURLToPath(new URL('_ops-server.ts', import.meta.url)), [JSON.stringify(all)], { execArgv: ['--import', 'tsx'] })
+  const ready = await nextMessage<OpsServerReady>(child)
+  return {
+    ...ready,
+    async ask<T>(question: string): Promise<T> {
+      child.send(question)
+      return nextMessage<T>(child)
+    },
+    tell: (what: string) => void child.send(what),
+    auditLines: () => readFileSync(join(folder, 'audit.log'), 'utf8').trimEnd().split('\n').length,
+    async close() {
+      child.kill('SIGKILL')
+      await new Promise(resolve => child.once('close', resolve))
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+const agent = new http.Agent({ keepAlive: true })
+
+function ask(port: number, path: string, { method = 'GET', bearer = token, keep = true }: { method?: string; bearer?: string; keep?: boolean } = {}): Promise<{ ms: number; status: number }> {
+  const began = performance.now()
+  return new Promise((resolve, reject) => {
+    const body = method === 'POST' ? '{}' : undefined
+    const headers = { Authorization: `Bearer ${bearer}`, ...(body && { 'Content-Type': 'application/json', 'Content-Length': 2 }) }
+    const req = http.request({ host: '127.0.0.1', port, path, method, headers, ...(keep ? { agent } : { agent: false }) }, res => {
+      res.resume().on('end', () => resolve({ ms: performance.now() - began, status: res.statusCode ?? 0 }))
+    })
+    req.on('error', reject)
+    req.end(body)
+  })
+}
+
+const rowOf = (name: string, values: number[]): Row => ({ name, n: values.length, p50: quantile(values, 0.5), p99: quantile(values, 0.99), max: Math.max(...values) })
+
+/** (a) Asks for as long as the main thread is blocked. */
+async function whileBlocked(by: 'loop' | 'snapshot', seconds: number): Promise<Row[]> {
+  const site = await server({ ballastMiB: by === 'snapshot' ? 60 : 0 })
+  try {
+    const paths = by === 'loop' ? ['/livez', '/metrics', '/stack'] : ['/livez', '/metrics']
+    for (const path of paths) await ask(site.ops, path, path === '/stack' ? { method: 'POST' } : {})
+    const times = new Map<string, number[]>(paths.map(path => [path, []]))
+    let over = false
+    const unblocked = site.ask(`${by} ${seconds * 1_000}`).then(() => {
+      over = true
+    })
+    await sleep(300)
+    while (!over) {
+      for (const path of paths) {
+        const { ms, status } = await ask(site.ops, path, path === '/stack' ? { method: 'POST' } : {})
+        if (status !== 200) throw new Error(`${path}: ${status}`)
+        if (!over) times.get(path)?.push(ms)
+      }
+      await sleep(20)
+    }
+    await unblocked
+    return paths.map(path => rowOf(`${path}, main blocked by a ${by === 'loop' ? 'busy loop' : 'heap snapshot'}`, times.get(path) ?? []))
+  } finally {
+    await site.close()
+  }
+}
+
+/** (b) Against the same service without it, in turn. */
+async function cost(pairs: number): Promise<{ perSecond: number; cpu: number; rssMiB: number }> {
+  const cannon = fork(fileURLToPath(new URL('_cannon.ts', import.meta.url)), { execArgv: ['--import', 'tsx'] })
+  await nextMessage(cannon)
+  const ratios: { perSecond: number[]; cpu: number[]; rss: number[] } = { perSecond: [], cpu: [], rss: [] }
+  try {
+    for (let pair = 0; pair < pairs; pair++) {
+      progress(`ops cost ${pair + 1}/${pairs}`)
+      const bare = await server({ ops: false })
+      const watched = await server({ ops: true, gc: true })
+      const shoot = async (site: typeof bare) => {
+        const before = await site.ask<{ cpu: number }>('cpu')
+        cannon.send({ port: site.app, requests: 5_000, connections: 50 } satisfies Shot)
+        const { seconds } = await nextMessage<Hit>(cannon)
+        const after = await site.ask<{ cpu: number; rss: number }>('cpu')
+        return { perSecond: 5_000 / seconds, cpu: after.cpu - before.cpu, rss: after.rss }
+      }
+      for (const site of [bare, watched, watched, bare]) await shoot(site)
+      for (let i = 0; i < 4; i++) {
+        const [a, b] = i % 2 === 0 ? [await shoot(bare), await shoot(watched)] : [await shoot(watched), await shoot(bare)].reverse() as [Awaited<ReturnType<typeof shoot>>, Awaited<ReturnType<typeof shoot>>]
+        ratios.perSecond.push(b.perSecond / a.perSecond)
+        ratios.cpu.push(b.cpu / a.cpu)
+        ratios.rss.push((b.rss - a.rss) / 2 ** 20)
+      }
+      await Promise.all([bare.close(), watched.close()])
+    }
+  } finally {
+    cannon.kill()
+    progress('')
+  }
+  return { perSecond: median(ratios.perSecond), cpu: median(ratios.cpu), rssMiB: median(ratios.rss) }
+}
+
+/** (c) The application's own answers, before and during a burst of strangers. */
+async function burst(strangers: number): Promise<{ before: Row; during: Row; auditLines: number; refused: Record<string, number> }> {
+  const site = await server({})
+  try {
+    const measure = async (until: () => boolean) => {
+      const times: number[] = []
+      await Promise.all(Array.from({ length: 4 }, async () => {
+        while (!until()) {
+          times.push((await ask(site.app, '/')).ms)
+          await sleep(2)
+        }
+      }))
+      return times
+    }
+    const quiet = performance.now() + 3_000
+    await measure(() => performance.now() > quiet - 1_500)
+    const before = await measure(() => performance.now() > quiet)
+    const lines = site.auditLines()
+    const refused: Record<string, number> = {}
+    let done = 0
+    // The strangers come from a process of their own: what they cost their own side is not the application's matter.
+    const child = fork(fileURLToPath(new URL('_ops-strangers.ts', import.meta.url)), [String(site.ops), String(strangers)], { execArgv: ['--import', 'tsx'] })
+    await nextMessage(child)
+    child.send('go')
+    const counted = nextMessage<Record<string, number>>(child).then(counts => {
+      Object.assign(refused, counts)
+      done = 1
+    })
+    const during = await measure(() => done === 1)
+    await counted
+    await sleep(1_500)
+    return { before: rowOf('the application before', before), during: rowOf(`the application during ${strangers} unauthorised requests`, during), auditLines: site.auditLines() - lines, refused }
+  } finally {
+    await site.close()
+  }
+}
+
+export async function run({ quick }: Options): Promise<void> {
+  const rows = [...await whileBlocked('loop', quick ? 2 : 10), ...await whileBlocked('snapshot', 0)]
+  const { before, during, auditLines, refused } = await burst(quick ? 1_000 : 10_000)
+  rows.push(before, during)
+  const { perSecond, cpu, rssMiB } = await cost(quick ? 1 : 8)
+  agent.destroy()
+  publish<Row>({
+    bench: 'ops',
+    title: 'The maintenance endpoint: answers in milliseconds',
+    settings: { auditLines, refused, perSecondRatio: perSecond, cpuRatio: cpu, rssMiB },
+    columns: [
+      { title: '', cell: ({ name }) => name },
+      { title: 'asked', cell: ({ n }) => String(n) },
+      { title: 'p50, ms', cell: ({ p50 }) => fixed(p50, 1) },
+      { title: 'p99, ms', cell: ({ p99 }) => fixed(p99, 1) },
+      { title: 'max, ms', cell: ({ max }) => fixed(max, 1) },
+    ],
+    rows,
+    notes: [
+      `Idle, with the GC hook on, to the same service without it: ${fixed(perSecond, 3)} of the requests per second, ${fixed(cpu, 3)} of the CPU, ${fixed(rssMiB, 1)} MiB more RSS.`,
+      `The burst left ${auditLines} lines in the audit; answers: ${JSON.stringify(refused)}.`,
+    ],
+  })
+}

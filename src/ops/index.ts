@@ -1,0 +1,8 @@
+export type { CustomCall, CustomRoute } from './custom.ts'
+export type { AuditEntry } from './http/audit.ts'
+export type { Param, Reply, Scope } from './http/route.ts'
+export { Ops, ops, type Address, type OpsEvents } from './ops.ts'
+export type {
+  AuthOptions, FileOptions, HeavyOptions, LimitOptions, Listen, OpsOptions, ProbeOptions, TokenOptions,
+} from './options.ts'
+export type { Leveled } from './state/loggers.ts'

@@ -1,0 +1,252 @@
+import { EventEmitter } from 'node:events'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { LameduckError, type Duck } from '../core/index.ts'
+import { lastly } from '../core/lifecycle.ts'
+import { CustomRoutes, type CustomRoute } from './custom.ts'
+import { Heartbeat } from './heartbeat.ts'
+import type { AuditEntry } from './http/audit.ts'
+import type { Link } from './link.ts'
+import { outposts } from './outposts.ts'
+import { settle, type OpsOptions, type Settings } from './options.ts'
+import { startHere, startWorker, type Thread } from './thread.ts'
+
+/** Between two starts of an endpoint that crashed: 100 ms, doubled each time up to this. */
+const LONGEST_BACKOFF_MS = 10_000
+
+/** One that has run for so long begins with the shortest wait again. */
+const STABLE_MS = 60_000
+
+/** How long a worker may take to begin. */
+const START_MS = 10_000
+
+/** How long answers that are under way get when the endpoint closes. */
+const CLOSE_MS = 800
+
+/** Where the endpoint can be reached. */
+export interface Address {
+  /** `http://127.0.0.1:1234`, or `https://…`; undefined for a unix socket. */
+  url?: string
+  /** Of the unix socket. */
+  path?: string
+}
+
+/** Events of an {@link Ops}. */
+export interface OpsEvents {
+  /** A line of the audit trail. */
+  audit: [entry: AuditEntry]
+  /** The endpoint's thread has crashed; it is started again. */
+  crash: [error: Error]
+  closed: []
+}
+
+/** The maintenance endpoint of a process. Made by {@link ops}. */
+export class Ops {
+  #duck: Duck | undefined
+  #settings: Settings
+  #options: OpsOptions
+  #emitter = new EventEmitter()
+  #heartbeat = new Heartbeat().start()
+  #custom = new CustomRoutes()
+  #thread: Thread | undefined
+  #address: Address = {}
+  #stopOutposts = () => {}
+  #ready: Promise<this>
+  #closed: Promise<void> | undefined
+  #forget: () => void
+
+  /** @internal Use {@link ops}. */
+  constructor(options: OpsOptions) {
+    this.#settings = settle(options)
+    this.#options = options
+    this.#duck = options.duck
+    const onReport = ({ outcome }: { outcome: string }) => {
+      if (outcome !== 'resumed') void this.close()
+    }
+    this.#duck?.on('report', onReport)
+    const takeBack = lastly(() => this.close())
+    this.#forget = () => {
+      this.#duck?.off('report', onReport)
+      takeBack()
+    }
+    this.#ready = this.#start()
+    // Whoever does not wait for it is told all the same.
+    this.#ready.catch((error: unknown) => this.#warn(`the maintenance endpoint did not start: ${(error as Error).message}`))
+  }
+
+  /** Settles when the endpoint listens. @throws {LameduckError} Why it cannot, as a rejection. */
+  get ready(): Promise<this> {
+    return this.#ready
+  }
+
+  /** Where it listens, once it does. */
+  get address(): Address {
+    return this.#address
+  }
+
+  get url(): string | undefined {
+    return this.#address.url
+  }
+
+  /**
+   * Takes maintenance work of the application behind the same door.
+   *
+   * @returns What takes it out again.
+   * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`
+   */
+  register(route: CustomRoute): () => void {
+    const sign = this.#custom.add(route)
+    this.#thread?.link.tell('route', sign)
+    return () => {
+      this.#custom.remove(sign.id)
+      this.#thread?.link.tell('unroute', sign.id)
+    }
+  }
+
+  /** Reads tokens again, from where the options say. */
+  async reload(): Promise<void> {
+    await this.#ready
+    await this.#thread?.link.call('reload')
+  }
+
+  on<E extends keyof OpsEvents>(event: E, listener: (...args: OpsEvents[E]) => void): this {
+    this.#emitter.on(event, listener as (...args: unknown[]) => void)
+    return this
+  }
+
+  off<E extends keyof OpsEvents>(event: E, listener: (...args: OpsEvents[E]) => void): this {
+    this.#emitter.off(event, listener as (...args: unknown[]) => void)
+    return this
+  }
+
+  /**
+   * Answers a request of another server, for mounting under a path of the application: same checks, same audit. Needs `thread: false`, and
+   * hangs when the main thread hangs.
+   *
+   * @param prefix The path that it is mounted under, as `/ops`.
+   * @throws {LameduckError} `ERR_LAMEDUCK_STATE` with a worker.
+   */
+  handle(req: IncomingMessage, res: ServerResponse, { prefix = '' }: { prefix?: string } = {}): void {
+    const endpoint = this.#thread?.endpoint
+    if (!endpoint) throw new LameduckError('ERR_LAMEDUCK_STATE', 'the endpoint is in a thread of its own, or closed; allowed: ops({ thread: false })')
+    endpoint.handle(req, res, { prefix })
+  }
+
+  /** Closes it: answers that are under way get a moment. Idempotent. */
+  close(): Promise<void> {
+    return (this.#closed ??= this.#close())
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #start(): Promise<this> {
+    // Not before those who made it could listen to it.
+    await null
+    await this.#open()
+    return this
+  }
+
+  async #open(): Promise<void> {
+    const began = performance.now()
+    const thread = this.#settings.thread ? startWorker(this.#settings, this.#heartbeat) : startHere(this.#settings, this.#heartbeat)
+    this.#thread = thread
+    this.#stopOutposts = this.#outposts(thread.link)
+    try {
+      this.#address = await Promise.race([
+        thread.link.call<Address>('open', this.#custom.signs, { timeoutMs: START_MS }),
+        thread.ended.then(error => Promise.reject(error ?? new Error('its thread has ended'))),
+      ])
+    } catch (error) {
+      this.#stopOutposts()
+      await thread.end()
+      throw asLameduck(error)
+    }
+    // The same port after a crash.
+    this.#settings = again(this.#settings, this.#address)
+    void thread.ended.then(error => this.#crashed(thread, error, performance.now() - began))
+  }
+
+  #outposts(link: Link): () => void {
+    link.on('audit', (entry: AuditEntry) => {
+      this.#emitter.emit('audit', entry)
+      this.#tell(entry)
+    })
+    const stops = outposts(this.#options, this.#custom).map(outpost => outpost({ duck: this.#duck, link, settings: this.#settings }))
+    return () => {
+      for (const stop of stops) stop()
+    }
+  }
+
+  async #crashed(thread: Thread, error: Error | undefined, ranMs: number, waitMs = 100): Promise<void> {
+    if (this.#closed || this.#thread !== thread) return
+    const cause = error ?? new Error('its thread has ended')
+    this.#stopOutposts()
+    this.#emitter.emit('crash', cause)
+    this.#warn(`the maintenance endpoint crashed and is started again: ${cause.message}`)
+    await sleep(ranMs > STABLE_MS ? 100 : waitMs, undefined, { ref: false })
+    if (this.#closed) return
+    try {
+      await this.#open()
+      this.#thread?.link.tell('note', { event: 'worker', who: 'lameduck', from: 'process', code: 'ERR_LAMEDUCK_OPS_CRASHED', detail: cause.message })
+    } catch (again) {
+      this.#thread = thread
+      await this.#crashed(thread, again as Error, 0, Math.min(waitMs * 2, LONGEST_BACKOFF_MS))
+    }
+  }
+
+  async #close(): Promise<void> {
+    this.#forget()
+    await this.#ready.catch(() => {})
+    await this.#thread?.link.call('close', CLOSE_MS, { timeoutMs: CLOSE_MS + 200 }).catch(() => {})
+    this.#stopOutposts()
+    await this.#thread?.end()
+    this.#thread = undefined
+    this.#heartbeat.stop()
+    this.#emitter.emit('closed')
+  }
+
+  #tell(entry: AuditEntry): void {
+    try {
+      this.#options.onAudit?.(entry)
+    } catch (error) {
+      this.#warn(`onAudit failed: ${(error as Error).message}`)
+    }
+  }
+
+  #warn(message: string): void {
+    try {
+      if (this.#options.logger) this.#options.logger.warn(`lameduck: ${message}`)
+      else process.emitWarning(message, { code: 'LAMEDUCK_OPS' })
+    } catch {
+      // A logger that throws is nobody's reason to stop.
+    }
+  }
+}
+
+/** With the port that it got. */
+function again(settings: Settings, { url }: Address): Settings {
+  const { listen } = settings
+  if (listen === false || 'path' in listen || url === undefined) return settings
+  return { ...settings, listen: { ...listen, port: Number(new URL(url).port) } }
+}
+
+/** What the other thread threw, as an error of ours. */
+function asLameduck(error: unknown): LameduckError {
+  if (error instanceof LameduckError) return error
+  const { code, message } = error as { code?: string; message: string }
+  return new LameduckError(code?.startsWith('ERR_LAMEDUCK_') ? code as LameduckError['code'] : 'ERR_LAMEDUCK_OPS_START', message)
+}
+
+/**
+ * Opens the maintenance endpoint of this process: private, authorised, in a thread of its own, so that it answers while the main thread hangs.
+ *
+ * By default on a unix socket that only this user can open. It is part of the duck's lifecycle: reachable throughout a drain, closed last.
+ *
+ * @param options See {@link OpsOptions}.
+ * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`; `ERR_LAMEDUCK_OPS_INSECURE` for an address that strangers can reach without TLS and authorisation.
+ */
+export function ops(options: OpsOptions = {}): Ops {
+  return new Ops(options)
+}

@@ -1,0 +1,110 @@
+import { createRequire } from 'node:module'
+import { Problem } from '../http/problem.ts'
+import type { Reply, Route } from '../http/route.ts'
+import type { Bench } from '../part.ts'
+import type { State } from './report.ts'
+
+/** What prom-client has, as far as it is used here. */
+interface PromClient {
+  Registry: new () => { metrics(): Promise<string>; contentType: string }
+  Gauge: new (options: { name: string; help: string; labelNames?: string[]; registers: unknown[] }) => { set(labels: Record<string, string> | number, value?: number): void }
+}
+
+/** One metric: a value, or one for each value of a label. */
+interface Metric {
+  name: string
+  help: string
+  label?: string
+  values: Record<string, number> | number
+}
+
+/** GC as the log of the endpoint has it. */
+export interface GcTotals {
+  source: string
+  /** By kind. */
+  count: Record<string, number>
+  pauseMs: Record<string, number>
+}
+
+/** Everything that lameduck itself knows, in Prometheus' base units: seconds, bytes. */
+export function metricsOf({ snapshot, blockedMs, ageMs, pause }: State, gc: GcTotals | undefined): Metric[] {
+  const seconds = (ms: Record<string, number>) => Object.fromEntries(Object.entries(ms).map(([key, value]) => [key, value / 1_000]))
+  const metrics: Metric[] = [
+    { name: 'lameduck_main_blocked_seconds', help: 'For how long the main thread has not come to its timers; 0 when it does.', values: blockedMs / 1_000 },
+    { name: 'lameduck_main_pause', help: '1 while the main thread stands still for a diagnosis.', values: pause ? 1 : 0 },
+    { name: 'lameduck_state_age_seconds', help: 'How old what the main thread said of itself is.', values: ageMs / 1_000 },
+  ]
+  if (gc) {
+    metrics.push(
+      { name: 'lameduck_gc_total', help: 'Garbage collections by kind.', label: 'kind', values: gc.count },
+      { name: 'lameduck_gc_pause_seconds_total', help: 'Time that garbage collections took, by kind.', label: 'kind', values: seconds(gc.pauseMs) },
+    )
+  }
+  if (!snapshot) return metrics
+  const { loop, memory, stats, drains, servedLate } = snapshot
+  const { utilization, ...delay } = loop
+  metrics.push(
+    { name: 'lameduck_drains_total', help: 'Times that it has left rotation.', values: drains },
+    { name: 'lameduck_served_late_total', help: 'Responses that were finished out of rotation.', values: servedLate },
+    { name: 'lameduck_event_loop_delay_seconds', help: 'How long the event loop kept its timers waiting.', label: 'quantile', values: seconds(delay) },
+    { name: 'lameduck_event_loop_utilization', help: 'Of the time, how much the event loop was at work.', values: utilization },
+    { name: 'lameduck_memory_bytes', help: 'Memory of the process and of the main thread\'s heap.', label: 'kind', values: { ...memory } },
+  )
+  if (!stats) return metrics
+  const { total: _, ...byState } = stats.connections
+  const states = ['running', 'lameduck', 'draining', 'drained', 'aborted'] as const
+  return [
+    ...metrics,
+    { name: 'lameduck_state', help: '1 for the state it is in.', label: 'state', values: Object.fromEntries(states.map(state => [state, Number(state === stats.state)])) },
+    { name: 'lameduck_connections', help: 'Open connections by state.', label: 'state', values: byState },
+    { name: 'lameduck_requests_in_flight', help: 'Requests whose response has not ended.', values: stats.inFlight.length },
+    { name: 'lameduck_connections_accepted_total', help: 'Connections since wrap().', values: stats.counters.accepted },
+    { name: 'lameduck_responses_total', help: 'Responses since wrap(): served by the application, rejected with 503, refused after our FIN.', label: 'outcome', values: { served: stats.counters.served, rejected: stats.counters.rejected, refused: stats.counters.refused } },
+  ]
+}
+
+/** @throws {Problem} 501 when it is not installed where the application is. */
+function promClient(): PromClient {
+  for (const from of [`${process.cwd()}/package.json`, import.meta.url]) {
+    try {
+      return createRequire(from)('prom-client') as PromClient
+    } catch {
+      // Not there: perhaps beside us.
+    }
+  }
+  throw new Problem(501, 'ERR_LAMEDUCK_OPS_PEER', 'metrics need the package prom-client: npm install prom-client', { package: 'prom-client' })
+}
+
+/** As Prometheus' text. A registry of its own for each answer: what has gone (a kind, a state) is then not reported for ever. */
+async function text(metrics: Metric[], { Registry, Gauge }: PromClient): Promise<{ body: string; type: string }> {
+  const registry = new Registry()
+  for (const { name, help, label, values } of metrics) {
+    const gauge = new Gauge({ name, help, ...(label !== undefined && { labelNames: [label] }), registers: [registry] })
+    if (typeof values === 'number') gauge.set(values)
+    else for (const [key, value] of Object.entries(values)) gauge.set({ [label as string]: key }, value)
+  }
+  return { body: await registry.metrics(), type: registry.contentType }
+}
+
+/** `/metrics`. What the application adds, comes from the main thread, and is missing while that is blocked. */
+export function metricRoutes({ main, view, settings }: Bench, gc: () => GcTotals | undefined): Route[] {
+  const own = async () => {
+    if (!settings.metrics || view.blockedMs > 0) return ''
+    return main.call<string>('metrics', undefined, { timeoutMs: 1_000 }).catch(() => '')
+  }
+  return [{
+    method: 'GET',
+    path: '/metrics',
+    scope: 'read',
+    summary: 'Prometheus metrics',
+    description: 'Needs the package prom-client (optional peer). Metrics of the application come with them: option `metrics`.',
+    problems: { 501: ['ERR_LAMEDUCK_OPS_PEER'] },
+    success: { status: 200, types: ['text/plain'], description: 'Prometheus\' text format' },
+    async handler(): Promise<Reply> {
+      const client = promClient()
+      const [state, added] = await Promise.all([view.state(), own()])
+      const { body, type } = await text(metricsOf(state, gc()), client)
+      return { body: added === '' ? body : `${body}\n${added}`, type }
+    },
+  }]
+}

@@ -1,0 +1,53 @@
+import type { Heartbeat } from '../heartbeat.ts'
+import type { Link } from '../link.ts'
+import type { Pause, Snapshot, State } from './report.ts'
+
+/** How long a main thread that seems to be well may take to answer: an endpoint is to answer within 50 ms in any case. */
+const ASK_MS = 25
+
+/** What the endpoint knows of the main thread: asked for when that answers, else the last it said. */
+export class View {
+  readonly #main: Link
+  readonly #heartbeat: Heartbeat
+  #last: Snapshot | undefined
+  #pause: Pause | undefined
+  #asking: Promise<Snapshot> | undefined
+
+  constructor(main: Link, heartbeat: Heartbeat) {
+    this.#main = main
+    this.#heartbeat = heartbeat
+    main.on('state', (snapshot: Snapshot) => {
+      this.#last = snapshot
+    })
+    main.on('pause', (pause: { what: string; untilMs: number } | null) => {
+      this.#pause = pause === null ? undefined : { ...pause, since: Date.now() }
+    })
+  }
+
+  /** A pause of our own making that is under way, and not longer than it said. */
+  get pause(): Pause | undefined {
+    return this.#pause && Date.now() < this.#pause.untilMs ? this.#pause : undefined
+  }
+
+  get blockedMs(): number {
+    return this.#heartbeat.blockedMs
+  }
+
+  /** The state of this moment, or, from a blocked main thread, the last one. */
+  async state(): Promise<State> {
+    // A main thread that has missed a beat is not worth waiting for.
+    if (this.blockedMs === 0) await this.#ask()
+    const snapshot = this.#last
+    return { snapshot, ageMs: snapshot ? Math.max(0, Date.now() - snapshot.at) : 0, blockedMs: this.blockedMs, pause: this.pause }
+  }
+
+  async #ask(): Promise<void> {
+    try {
+      this.#last = await (this.#asking ??= this.#main.call<Snapshot>('state', undefined, { timeoutMs: ASK_MS }))
+    } catch {
+      // It has just become busy: what it said before will do.
+    } finally {
+      this.#asking = undefined
+    }
+  }
+}
