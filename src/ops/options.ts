@@ -5,13 +5,16 @@ export interface TokenOptions {
   /** Who has it, for the audit. */
   name: string
   scopes: Scope[]
-  /** The token, at least 32 random bytes as base64url, base64 or hex (43 characters or more) … */
+  /** The token, at least 32 random bytes as base64url, base64 or hex (43 characters or more; 64 of hex) … */
   token?: string
   /** … or its SHA-256, as hex … */
   sha256?: string
   /** … or the name of an environment variable that holds it (taken out of `process.env` when read) … */
   env?: string
-  /** … or a file that holds it, read again when it changes: put the new one beside the old one to rotate. */
+  /**
+   * … or a file that holds it, closed to others, read again when it changes: put the new one beside the old one, on a line of its own, to
+   * rotate. An empty file revokes. One that becomes unreadable or invalid leaves the last good tokens in force; the audit says so.
+   */
   file?: string
   /** Refused from then on (ISO 8601). */
   expires?: string
@@ -37,7 +40,7 @@ export type Listen =
 /** Who may do what. */
 export interface AuthOptions {
   tokens?: TokenOptions[]
-  /** A JSON file with more of them (an array), read again when it changes or on `ops.reload()`. */
+  /** A JSON file with more of them (an array, each with `token` or `sha256`), closed to others, read again when it changes or on `ops.reload()`. */
   file?: string
   /** mTLS: the scopes of a client certificate, by its subject's common name or `fingerprint256`. Needs `listen.tls.ca`. */
   certificates?: Record<string, Scope[]>
@@ -58,7 +61,10 @@ export interface LimitOptions {
   bodyBytes?: number
   /** For a request to arrive whole. Default 5,000. */
   requestMs?: number
-  /** Failed authorisations: so many at once, and so many a second after that; over all callers without a token. Default 10 and 1. */
+  /**
+   * Failed authorisations: so many at once, and so many a second after that; for each remote address (IPv6: each /64), and ten times that over
+   * all of them. Callers without anything like a token and those with a wrong one are counted apart, so that the former lock nobody out. Default 10 and 1.
+   */
   failures?: { burst: number; perSecond: number }
   /** Calls of one token. Default 100 and 20. */
   calls?: { burst: number; perSecond: number }
@@ -86,6 +92,29 @@ export interface HeavyOptions {
   perDay?: number
   /** Seconds that a profile may take. Default 300. */
   profileSeconds?: number
+}
+
+/** What the door takes of the options of `ops()`. */
+export interface OpsOptions {
+  /** Where; false: nowhere, it is mounted in an application. Default a unix socket, `lameduck-<uid>/<pid>/ops.sock` in the folder for temporary files. */
+  listen?: Listen | false
+  /**
+   * The names in `Host` under which it answers; anything else is a 421 (DNS rebinding). Without a port: with any. Default on TCP the address itself,
+   * `localhost`, `127.0.0.1` and `[::1]`; the address that a connection came in on is always allowed. Default on a unix socket: any name.
+   */
+  hosts?: readonly string[]
+  auth?: AuthOptions
+  limits?: LimitOptions
+  files?: FileOptions
+  heavy?: HeavyOptions
+  /** The audit trail's file; false: it only goes to the `audit` event and function. Default `lameduck-<uid>/audit.log` in the folder for temporary files. */
+  audit?: string | false
+  /** Whether `/eval` and `/repl` exist. Default false. */
+  eval?: boolean
+  /** Whether there is a page at `/`. Default true. */
+  page?: boolean
+  /** Whether it lives in a worker thread. Default true. */
+  thread?: boolean
 }
 
 /** Options after the checks, as they go to the worker: no functions in them, and every default filled in. */
