@@ -1,4 +1,4 @@
-import { check, checkKeys } from '../core/options.ts'
+import { check } from '../core/options.ts'
 import { Keyring } from './http/keyring.ts'
 import { SCOPES, type Scope } from './http/route.ts'
 import { checkToken, digestOf } from './http/token.ts'
@@ -25,6 +25,14 @@ function checkScopes(name: string, scopes: unknown): asserts scopes is Scope[] {
   const allowed = `an array of ${SCOPES.join(', ')}`
   check(name, scopes, Array.isArray(scopes), allowed)
   for (const scope of scopes as unknown[]) check(name, scope, (SCOPES as readonly unknown[]).includes(scope), allowed)
+}
+
+/** As `checkKeys`, without the values: a misspelt `token` has one, too. */
+function checkNames(name: string, value: unknown, known: object): void {
+  const isRecord = typeof value === 'object' && value !== null && !Array.isArray(value)
+  check(name, Array.isArray(value) ? 'an array' : value === null ? 'null' : typeof value, isRecord, 'an object')
+  const unknown = Object.keys(value as object).find(key => !Object.hasOwn(known, key))
+  if (unknown !== undefined) throw refusal('ERR_LAMEDUCK_OPTION', `${name}.${unknown} is no option; allowed: ${Object.keys(known).join(', ')}`)
 }
 
 /** Names go into the audit and into log lines. */
@@ -68,7 +76,7 @@ function settleTokens(tokens: unknown, secrets: Secrets): TokenOptions[] {
   check('options.auth.tokens', tokens, Array.isArray(tokens), 'an array of { name, scopes, token | sha256 | env | file, expires }')
   return (tokens as TokenOptions[]).map((options, i) => {
     const name = `options.auth.tokens[${i}]`
-    checkKeys(name, options, { name: '', scopes: [], token: '', sha256: '', env: '', file: '', expires: '' })
+    checkNames(name, options, { name: '', scopes: [], token: '', sha256: '', env: '', file: '', expires: '' })
     checkAbout(name, options)
     const { name: holder, scopes, expires } = options
     return { name: holder, scopes: [...scopes], ...(expires === undefined ? {} : { expires }), ...digest(name, options, secrets) }
@@ -90,7 +98,7 @@ function settleCertificates(certificates: unknown, listen: Listen | false): Reco
 
 /** @throws {LameduckError} `ERR_LAMEDUCK_OPTION` */
 export function settleAuth(auth: AuthOptions, listen: Listen | false, secrets: Secrets): Settings['auth'] {
-  checkKeys('options.auth', auth, { tokens: [], file: '', certificates: {}, socket: [], authorize: () => null })
+  checkNames('options.auth', auth, { tokens: [], file: '', certificates: {}, socket: [], authorize: () => null })
   const { tokens, file, certificates, socket, authorize } = auth
   check('options.auth.authorize', authorize, authorize === undefined || typeof authorize === 'function', 'a function')
   check('options.auth.file', file, file === undefined || isText(file), 'the path of a JSON file')

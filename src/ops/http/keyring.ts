@@ -134,7 +134,7 @@ export class Keyring {
       try {
         this.#read(source)
       } catch (error) {
-        throw refusal('ERR_LAMEDUCK_OPTION', `the token file ${source.path} cannot be used: ${sayWhy(error)}`)
+        throw refusal('ERR_LAMEDUCK_OPTION', `the token file ${source.path} cannot be used: ${sayWhy(error)}${(error as NodeJS.ErrnoException).syscall ? '; allowed: a file of this user or root, closed to others' : ''}`)
       }
     }
   }

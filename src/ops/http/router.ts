@@ -38,7 +38,7 @@ export class Router {
   /** @returns What takes it out again. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` for a path or parameter that cannot be, or one that is taken. */
   add(route: Route): () => void {
     const { method, path } = route
-    if (!PATH.test(path)) throw refusal('ERR_LAMEDUCK_OPTION', `the route's path is '${path}'; allowed: segments of letters, digits and . _ ~ : @ -, or {name}`)
+    if (!PATH.test(path) || /\/\.{1,2}(?:\/|$)/.test(path)) throw refusal('ERR_LAMEDUCK_OPTION', `the route's path is '${path}'; allowed: segments of letters, digits and . _ ~ : @ -, or {name}`)
     const names = path.split('/').filter(isParam).map(segment => segment.slice(1, -1))
     const declared = Object.entries(route.params ?? {}).filter(([, param]) => param.in === 'path').map(([name]) => name)
     if (names.toSorted().join() !== declared.toSorted().join()) {
