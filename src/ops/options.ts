@@ -1,17 +1,23 @@
+import type { Duck, Logger } from '../core/index.ts'
+import type { AuditEntry } from './http/audit.ts'
 import type { Scope } from './http/route.ts'
+import type { Leveled } from './state/loggers.ts'
 
 /** A bearer token, by its digest: the token itself is never kept. */
 export interface TokenOptions {
   /** Who has it, for the audit. */
   name: string
   scopes: Scope[]
-  /** The token, at least 32 random bytes as base64url, base64 or hex (43 characters or more) … */
+  /** The token, at least 32 random bytes as base64url, base64 or hex (43 characters or more; 64 of hex) … */
   token?: string
   /** … or its SHA-256, as hex … */
   sha256?: string
   /** … or the name of an environment variable that holds it (taken out of `process.env` when read) … */
   env?: string
-  /** … or a file that holds it, read again when it changes: put the new one beside the old one to rotate. */
+  /**
+   * … or a file that holds it, closed to others, read again when it changes: put the new one beside the old one, on a line of its own, to
+   * rotate. An empty file revokes. One that becomes unreadable or invalid leaves the last good tokens in force; the audit says so.
+   */
   file?: string
   /** Refused from then on (ISO 8601). */
   expires?: string
@@ -37,7 +43,7 @@ export type Listen =
 /** Who may do what. */
 export interface AuthOptions {
   tokens?: TokenOptions[]
-  /** A JSON file with more of them (an array), read again when it changes or on `ops.reload()`. */
+  /** A JSON file with more of them (an array, each with `token` or `sha256`), closed to others, read again when it changes or on `ops.reload()`. */
   file?: string
   /** mTLS: the scopes of a client certificate, by its subject's common name or `fingerprint256`. Needs `listen.tls.ca`. */
   certificates?: Record<string, Scope[]>
@@ -58,7 +64,10 @@ export interface LimitOptions {
   bodyBytes?: number
   /** For a request to arrive whole. Default 5,000. */
   requestMs?: number
-  /** Failed authorisations: so many at once, and so many a second after that; over all callers without a token. Default 10 and 1. */
+  /**
+   * Failed authorisations: so many at once, and so many a second after that; for each remote address (IPv6: each /64), and ten times that over
+   * all of them. Callers without anything like a token and those with a wrong one are counted apart, so that the former lock nobody out. Default 10 and 1.
+   */
   failures?: { burst: number; perSecond: number }
   /** Calls of one token. Default 100 and 20. */
   calls?: { burst: number; perSecond: number }
@@ -96,6 +105,43 @@ export interface ProbeOptions {
   timeoutMs?: number
   /** `/health/{group}`: checks of the server's `health` option, by their names. */
   groups?: Record<string, string[]>
+}
+
+/** Options of `ops()`. */
+export interface OpsOptions {
+  /** Of the server: for its state, its connections, and to take it out of rotation. Without one the rest is offered. */
+  duck?: Duck
+  /** Where; false: nowhere, it is mounted in an application. Default a unix socket, `lameduck-<uid>/<pid>/ops.sock` in the folder for temporary files. */
+  listen?: Listen | false
+  /**
+   * The names in `Host` under which it answers; anything else is a 421 (DNS rebinding). Without a port: with any. Default on TCP the address itself,
+   * `localhost`, `127.0.0.1` and `[::1]`; the address that a connection came in on is always allowed. Default on a unix socket: any name.
+   */
+  hosts?: readonly string[]
+  auth?: AuthOptions
+  limits?: LimitOptions
+  files?: FileOptions
+  heavy?: HeavyOptions
+  /** The audit trail's file; false: it only goes to the `audit` event and function. Default `lameduck-<uid>/audit.log` in the folder for temporary files. */
+  audit?: string | false
+  /** Whether `/eval` and `/repl` exist. Default false. */
+  eval?: boolean
+  /** Whether there is a page at `/`. Default true. */
+  page?: boolean
+  /** Whether it lives in a worker thread. Default true. */
+  thread?: boolean
+  /** Probes without a token. */
+  health?: ProbeOptions
+  /** Whose levels can be changed, by name: pino, winston, anything with a `level`. */
+  loggers?: Record<string, Leveled>
+  /** Hears of what goes wrong with the endpoint itself. Default a process warning. */
+  logger?: Pick<Logger, 'warn'>
+  /** The application's own metrics, in Prometheus' text format: `() => register.metrics()` of prom-client. Missing while the main thread is blocked. */
+  metrics?: () => string | Promise<string>
+  /** Hears every line of the audit trail. */
+  onAudit?: (entry: AuditEntry) => void
+  /** Whether this is the last instance that is ready: then it is not isolated for a snapshot. Default unknown, so no reason. */
+  lastReady?: () => boolean | undefined | Promise<boolean | undefined>
 }
 
 /** Options after the checks, as they go to the worker: no functions in them, and every default filled in. */

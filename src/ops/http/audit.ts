@@ -2,8 +2,11 @@
 export interface AuditEntry {
   /** ISO 8601. */
   time: string
-  /** begin: before anything is done; end: what came of it; or what happened without a request: `rule`, `worker`. */
-  event: 'begin' | 'end' | 'refused' | 'rule' | 'worker' | 'job'
+  /**
+   * begin: before anything is done; end: what came of it; refused: with `count`, how often within a second; auth: a token file was read, or cannot
+   * be; or what happened without a request: `rule`, `worker`.
+   */
+  event: 'begin' | 'end' | 'refused' | 'auth' | 'rule' | 'worker' | 'job'
   /** The call's number, the same at its begin and end. */
   call?: number
   who: string
@@ -17,7 +20,7 @@ export interface AuditEntry {
   [more: string]: unknown
 }
 
-/** The audit trail. STUB: the door's owner writes it. */
+/** The audit trail. */
 export interface Audit {
   /** @throws When it cannot be written: who needs the trail (`secrets`, `eval`) is then refused. */
   write(entry: Omit<AuditEntry, 'time'>): Promise<void>

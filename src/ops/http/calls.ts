@@ -1,0 +1,143 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Audit } from './audit.ts'
+import { Problem } from './problem.ts'
+import { sendProblem, sendReply } from './respond.ts'
+import type { Call, Principal, Route } from './route.ts'
+
+/** What a call is made of, once it has passed every check. */
+export interface Passed {
+  route: Route
+  /** As it came. */
+  path: string
+  params: Record<string, unknown>
+  who: Principal
+  req: IncomingMessage
+  res: ServerResponse
+}
+
+/** Anything but reading figures leaves a trace before and after. */
+export const leavesTrace = ({ method, scope }: Route) => method !== 'GET' || (scope !== 'read' && scope !== null)
+
+const needsTrail = ({ scope }: Route) => scope === 'secrets' || scope === 'eval'
+
+/** Runs handlers: each with its lines in the audit, its signal, and an answer whatever happens. */
+export class Calls {
+  #audit: Audit
+  #log: (message: string) => void
+  #last = 0
+  #running = new Set<AbortController>()
+
+  constructor(audit: Audit, log: (message: string) => void) {
+    this.#audit = audit
+    this.#log = log
+  }
+
+  /** Tells every call that its time is over. */
+  abort(): void {
+    for (const controller of this.#running) controller.abort(new Problem(503, 'ERR_LAMEDUCK_OPS_CLOSED', 'the endpoint is closing'))
+  }
+
+  /** Runs a route's handler and answers. Never rejects. */
+  async run(passed: Passed): Promise<void> {
+    const { route, req, res } = passed
+    const ended = await this.#begin(passed)
+    const controller = new AbortController()
+    let bytes = 0
+    let code: string | undefined
+    const closed = new Promise<void>(resolve => {
+      res.once('close', () => {
+        if (!res.writableFinished) controller.abort(new Problem(499, 'ERR_LAMEDUCK_OPS_GONE', 'the client has gone'))
+        resolve()
+      })
+    })
+    this.#running.add(controller)
+    const before = req.socket.bytesWritten
+    try {
+      const reply = await route.handler(this.#call(passed, controller.signal, ended.notes, ended.trail))
+      if (reply && !res.destroyed) await sendReply(req, res, reply, more => (bytes += more))
+    } catch (error) {
+      code = this.#fail(passed, error, controller.signal, more => (bytes += more))
+    }
+    await closed
+    this.#running.delete(controller)
+    const gone = !res.writableFinished
+    await ended.tell({ status: res.statusCode, code: code ?? (gone ? 'ERR_LAMEDUCK_OPS_GONE' : undefined), bytes: bytes || Math.max(0, req.socket.bytesWritten - before) })
+  }
+
+  /**
+   * Runs a route's upgrade.
+   *
+   * @throws What it threw before it took the socket: the answer is the caller's.
+   */
+  async upgrade(passed: Passed, head: Buffer): Promise<void> {
+    const { route, req } = passed
+    const { socket } = req
+    const ended = await this.#begin(passed)
+    const controller = new AbortController()
+    const before = socket.bytesWritten
+    const end = (fields: Record<string, unknown>) => {
+      if (!this.#running.delete(controller)) return
+      controller.abort(new Problem(499, 'ERR_LAMEDUCK_OPS_GONE', 'the client has gone'))
+      void ended.tell({ bytes: socket.bytesWritten - before, ...fields })
+    }
+    this.#running.add(controller)
+    socket.once('close', () => end({ status: 101 }))
+    // It may be gone since the checks, with no event to come.
+    if (socket.destroyed) return end({ code: 'ERR_LAMEDUCK_OPS_GONE' })
+    try {
+      await route.upgrade?.({ ...this.#call(passed, controller.signal, ended.notes, ended.trail), head })
+    } catch (error) {
+      const problem = this.#problemOf(error, route)
+      end({ status: problem.status, code: problem.code })
+      if (socket.bytesWritten === before) throw problem
+      socket.destroy()
+    }
+    return undefined
+  }
+
+  #call({ params, who, req, res }: Passed, signal: AbortSignal, notes: Record<string, unknown>, trail: boolean): Call {
+    // Without a trail nobody holds these: a handler that asks for them itself, for one artifact and not for another, refuses too.
+    const scopes = trail ? who.scopes : new Set([...who.scopes].filter(scope => scope !== 'secrets' && scope !== 'eval'))
+    return { params, who: { ...who, scopes }, signal, req, res, note: fields => void Object.assign(notes, fields) }
+  }
+
+  /** @throws {Problem} 503 `ERR_LAMEDUCK_OPS_AUDIT` when the trail cannot be written and the call needs it. */
+  async #begin({ route, path, who, req }: Passed): Promise<{ notes: Record<string, unknown>; trail: boolean; tell(fields: Record<string, unknown>): Promise<void> }> {
+    const notes: Record<string, unknown> = {}
+    if (!leavesTrace(route)) return { notes, trail: true, tell: () => Promise.resolve() }
+    const startedAt = performance.now()
+    const about = { call: ++this.#last, who: who.name, from: who.from, method: req.method ?? '', path }
+    let trail = true
+    try {
+      await this.#audit.write({ event: 'begin', ...about })
+    } catch {
+      if (needsTrail(route)) throw new Problem(503, 'ERR_LAMEDUCK_OPS_AUDIT', 'the audit trail cannot be written, and this is not done without it')
+      trail = false
+    }
+    const tell = async (fields: Record<string, unknown>) => {
+      const durationMs = Math.round(performance.now() - startedAt)
+      // Done is done; that it could not be written has been said by the trail itself.
+      await this.#audit.write({ ...notes, event: 'end', ...about, ...fields, durationMs }).catch(() => {})
+    }
+    return { notes, trail, tell }
+  }
+
+  #problemOf(error: unknown, { method, path }: Route): Problem {
+    if (error instanceof Problem) return error
+    this.#log(`${method} ${path} failed: ${error instanceof Error ? error.stack ?? error.message : String(error)}`)
+    return new Problem(500, 'ERR_LAMEDUCK_OPS_FAILED', 'this failed; the log says why')
+  }
+
+  /** Answers for a handler that threw. @returns The code, for the audit. */
+  #fail({ route, req, res }: Passed, error: unknown, signal: AbortSignal, count: (bytes: number) => void): string {
+    // Whatever a handler says of a client that left, or of our own end, is no failure of its own.
+    const problem = signal.aborted && !(error instanceof Problem) ? signal.reason as Problem : this.#problemOf(error, route)
+    if (res.headersSent) res.destroy()
+    else if (!res.destroyed) {
+      // What the reply had set before its stream failed.
+      for (const name of ['Content-Encoding', 'Content-Disposition', 'ETag']) res.removeHeader(name)
+      count(sendProblem(req, res, problem))
+    }
+    return problem.code
+  }
+}

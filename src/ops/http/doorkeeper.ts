@@ -1,0 +1,165 @@
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import type { AuthOptions, Settings } from '../options.ts'
+import { Buckets, Failures } from './buckets.ts'
+import { plainAddress } from './guard.ts'
+import { Keyring } from './keyring.ts'
+import { Problem } from './problem.ts'
+import { SCOPES, type Principal, type Scope } from './route.ts'
+import { SHORTEST_TOKEN } from './token.ts'
+
+/** How long the application's own `authorize` may take. */
+const AUTHORIZE_MS = 1_000
+
+export type Authorize = NonNullable<AuthOptions['authorize']>
+
+/** The same for every path and every fault: who has no token learns nothing. Made once: a stack for each of a flood would be work. */
+const UNKNOWN = new Problem(401, 'ERR_LAMEDUCK_OPS_TOKEN', 'a valid token is needed, as `Authorization: Bearer …`')
+
+/** `Bearer` and a token of a length that may be one. */
+const BEARER = new RegExp(`^Bearer +([A-Za-z0-9\\-._~+/]{${SHORTEST_TOKEN},}=*)$`, 'i')
+
+/** Where a request comes from: `address:port`, or `unix`. */
+export function fromOf(socket: Socket): string {
+  const { remoteAddress, remotePort } = socket
+  if (remoteAddress === undefined) return 'unix'
+  const address = plainAddress(remoteAddress)
+  return address.includes(':') ? `[${address}]:${remotePort}` : `${address}:${remotePort}`
+}
+
+/** Whom the failures of a connection count against. An IPv6 host has a whole /64 of addresses to come from. */
+export function neighbourhood(socket: Socket): string {
+  const address = plainAddress(socket.remoteAddress)
+  if (address === '') return 'unix'
+  if (!address.includes(':')) return address
+  const [head = '', tail] = address.replace(/%.*$/, '').split('::')
+  const parts = head === '' ? [] : head.split(':')
+  const rest = tail === undefined || tail === '' ? [] : tail.split(':')
+  const all = tail === undefined ? parts : [...parts, ...Array<string>(Math.max(0, 8 - parts.length - rest.length)).fill('0'), ...rest]
+  return `${all.slice(0, 4).join(':')}::/64`
+}
+
+function throttled(waitMs: number, detail: string): Problem {
+  return new Problem(429, 'ERR_LAMEDUCK_OPS_THROTTLED', detail, { retryAfterMs: Math.ceil(waitMs) })
+}
+
+function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
+  })
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer))
+}
+
+/** Knows who is who: by token, by client certificate, by what the application says, or by having been able to open the unix socket. */
+export class Doorkeeper {
+  #settings: Settings
+  #keyring: Keyring
+  #authorize: Authorize | undefined
+  #log: (message: string) => void
+  /** Of callers with nothing like a token, and of those with a wrong one: a flood of the former must not lock out whoever has one. */
+  #without: Failures
+  #wrong: Failures
+  #calls: Buckets
+  /** Connections on which somebody was known already: no stranger's flood can lock them out. */
+  #known = new WeakSet<Socket>()
+  /** Connections that came in through our own unix socket. One of an application that listens on a unix socket is another matter. */
+  #insiders = new WeakSet<Socket>()
+
+  /** @throws {LameduckError} `ERR_LAMEDUCK_OPTION` for a token file that cannot be used. */
+  constructor(settings: Settings, authorize: Authorize | undefined, note: (what: Record<string, unknown>) => void, log: (message: string) => void) {
+    this.#settings = settings
+    this.#keyring = new Keyring(settings.auth, note)
+    this.#authorize = authorize
+    this.#log = log
+    this.#without = new Failures(settings.limits.failures)
+    this.#wrong = new Failures(settings.limits.failures)
+    this.#calls = new Buckets(settings.limits.calls)
+  }
+
+  /** Notes a connection that came in through our own unix socket. */
+  insider(socket: Socket): void {
+    this.#insiders.add(socket)
+  }
+
+  reload(): { tokens: number; failed: string[] } {
+    return this.#keyring.reload()
+  }
+
+  close(): void {
+    this.#keyring.close()
+  }
+
+  /**
+   * Who is asking.
+   *
+   * @throws {Problem} 401, the same for whatever is wrong; 429 with `retryAfterMs` when too many failed before (then without a look at the token),
+   *   or when this caller asks too often; 503 `ERR_LAMEDUCK_OPS_AUTHORIZE` when the application's function gave no answer.
+   */
+  async admit(req: IncomingMessage, path: string): Promise<Principal> {
+    const { socket } = req
+    const { authorization } = req.headers
+    const [, token] = BEARER.exec(authorization ?? '') ?? []
+    const failures = token === undefined ? this.#without : this.#wrong
+    const place = neighbourhood(socket)
+    // Nobody needs a token for a unix socket that is open to all who can reach it: nothing to fail, nothing to throttle.
+    const open = authorization === undefined ? this.#ofSocket(socket) : undefined
+    const waitMs = open || this.#known.has(socket) ? 0 : failures.waitMs(place)
+    if (waitMs > 0) throw throttled(waitMs, 'too many failed before')
+    const who = (token === undefined ? undefined : this.#byToken(token)) ?? (authorization === undefined ? this.#byCertificate(socket) : undefined)
+      ?? await this.#byApplication(req, path) ?? open
+    if (!who) {
+      failures.count(place)
+      throw UNKNOWN
+    }
+    this.#known.add(socket)
+    const busyMs = this.#calls.of(who.name).take()
+    if (busyMs > 0) throw throttled(busyMs, 'too many calls')
+    return { ...who, from: fromOf(socket) }
+  }
+
+  #byToken(token: string): Omit<Principal, 'from'> | undefined {
+    const found = this.#keyring.find(token)
+    if (found?.expired) this.#log(`the token of ${found.name} has expired`)
+    return found && !found.expired ? { name: found.name, scopes: found.scopes } : undefined
+  }
+
+  /** By its fingerprint, or its subject's name; both only if one of our authorities signed it and it is still good. */
+  #byCertificate(socket: Socket): Omit<Principal, 'from'> | undefined {
+    const { certificates } = this.#settings.auth
+    const tls = socket as TLSSocket
+    if (!certificates || !tls.encrypted || !tls.authorized) return undefined
+    const { subject, fingerprint256, valid_to } = tls.getPeerCertificate()
+    // A connection may live longer than the certificate it began with.
+    if (!subject || Date.parse(valid_to) < Date.now()) return undefined
+    // A subject may have several names; one that does is nobody.
+    const names: unknown[] = [fingerprint256, subject.CN]
+    const name = names.find((name): name is string => typeof name === 'string' && Object.hasOwn(certificates, name))
+    return name === undefined ? undefined : { name, scopes: new Set(certificates[name]) }
+  }
+
+  async #byApplication(req: IncomingMessage, path: string): Promise<Omit<Principal, 'from'> | undefined> {
+    if (!this.#authorize) return undefined
+    const headers = Object.fromEntries(Object.entries(req.headers).map(([name, value]) => [name, String(value)]))
+    try {
+      const request = { method: req.method ?? '', path, headers, from: fromOf(req.socket) }
+      const said = await within(AUTHORIZE_MS, Promise.resolve(this.#authorize(request)))
+      if (said === null || said === undefined) return undefined
+      const { name, scopes } = said
+      if (typeof name !== 'string' || name === '' || !Array.isArray(scopes) || !scopes.every(scope => SCOPES.includes(scope))) {
+        throw new TypeError(`authorize returned something else than null or { name, scopes } with scopes of ${SCOPES.join(', ')}`)
+      }
+      return { name: name.slice(0, 64), scopes: new Set<Scope>(scopes) }
+    } catch (error) {
+      this.#log(`authorize: ${error instanceof Error ? error.message : String(error)}`)
+      throw new Problem(503, 'ERR_LAMEDUCK_OPS_AUTHORIZE', 'it cannot be found out now who may do this')
+    }
+  }
+
+  /** Whoever could open the socket, 0600 in a folder of ours, is this user or root. */
+  #ofSocket(socket: Socket): Omit<Principal, 'from'> | undefined {
+    const scopes = this.#settings.auth.socket ?? []
+    return this.#insiders.has(socket) && scopes.length > 0 ? { name: 'socket', scopes: new Set(scopes) } : undefined
+  }
+}
