@@ -30,7 +30,7 @@ const INTERNAL = /^[\w $./()<>:,~&@#+-]{0,120}$/
 const CONSTRUCTOR = /^[A-Za-z_$][\w$]*(?:[ ./:-]{1,3}[A-Za-z_$][\w$]*)*$/
 const FUNCTION = /^(?:(?:get|set|bound|async|static) )*[#\w$.<>[\]()&+`' /-]{0,120}$/
 const SCRIPT = /^(?:node:|file:\/\/|\/|[A-Za-z]:\\|\.{0,2}\/)[^?#"*<>|]{0,300}$/
-const BUILT_IN = /^(?:system \/ .+|Node \/ .+|(?:[A-Za-z-]+ )*Iterator(?: Helper)?|(?:Async)?Generator|global|Math|JSON|Atomics|Reflect|(?:Intl|WebAssembly)(?:\.\w+)?)$/
+const BUILT_IN = /^(?:system \/ .+|Node \/ .+|(?:[A-Za-z-]+ )*Iterator(?: Helper)?|(?:Async)?Generator|global(?: \(global\*?\))?|Math|JSON|Atomics|Reflect|(?:Intl|WebAssembly)(?:\.\w+)?)$/
 const WELL_KNOWN = /^(?:Symbol\.\w+|node:\w+|nodejs(?:\.\w+)+)$/
 const WEAK_PAIR = /^(\d+ \/ part of key \().*( @\d+\) -> value \().*( @\d+\) pair in WeakMap \(table @\d+\))$/s
 

@@ -42,6 +42,8 @@ export interface HeapOutpostOptions {
    * then, exits with its own code.
    */
   exit?: (report: DrainReport) => void
+  /** What takes the snapshot: for tests. */
+  take?: typeof takeSnapshot
 }
 
 /** Liveness is told that the pause takes so much longer than expected. */
@@ -152,7 +154,7 @@ class HeapPost {
     const untilMs = Date.now() + PAUSE_MARGIN * pauseFor(headroom().usedHeap) + PAUSE_EXTRA_MS
     this.#link.tell('pause', { what: 'heap-snapshot', untilMs })
     try {
-      return await takeSnapshot(path, { force })
+      return await (this.#options.take ?? takeSnapshot)(path, { force })
     } finally {
       this.#link.tell('pause', null)
     }
