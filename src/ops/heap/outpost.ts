@@ -1,0 +1,189 @@
+import type { Duck } from '../../core/index.ts'
+import type { DrainReport } from '../../core/report.ts'
+import { Problem } from '../http/problem.ts'
+import type { Link } from '../link.ts'
+import type { Outpost } from '../part.ts'
+import { checkState, leaveRotation, type IsolationOptions } from './isolate.ts'
+import { checkHeadroom, headroom, pauseFor, takeSnapshot, type Headroom, type Taken } from './take.ts'
+
+/** What is asked of the main thread. */
+export interface SnapshotOrder {
+  /** Of the job. */
+  id: string
+  path: string
+  when: 'now' | 'after-gc'
+  isolate: boolean
+  recycle: boolean
+  force: boolean
+}
+
+/** What `heap.estimate` answers. */
+export interface Estimate extends Headroom {
+  /** How long main would be paused, as far as can be said before. */
+  pauseMs: number
+  /** Whether it can be taken out of rotation: there is a duck. */
+  canIsolate: boolean
+  state: string | undefined
+}
+
+/** Of {@link heapOutpost}. */
+export interface HeapOutpostOptions {
+  /** From the GC hook: resolves right after the next natural major GC. Without it `when=after-gc` is refused with 501. */
+  afterMajorGC?: (options?: { signal?: AbortSignal }) => Promise<unknown>
+  /** How long to wait for it. Default 300 000. */
+  afterGcMs?: number
+  /** Whether this is the last ready instance of its group; undefined when nobody knows, which does not stop anything. */
+  lastReady?: () => boolean | undefined | Promise<boolean | undefined>
+  isolation?: IsolationOptions
+  /** With `recycle`: how long to stay out of rotation for the file to be finished. Default 600 000. */
+  recycleMs?: number
+  /**
+   * Ends the process after the drain of `recycle`. Default: SIGTERM to itself, on which the lifecycle of the duck, drained by
+   * then, exits with its own code.
+   */
+  exit?: (report: DrainReport) => void
+  /** What takes the snapshot: for tests. */
+  take?: typeof takeSnapshot
+}
+
+/** Liveness is told that the pause takes so much longer than expected. */
+const PAUSE_MARGIN = 2
+const PAUSE_EXTRA_MS = 10_000
+
+const terminate = () => void process.kill(process.pid, 'SIGTERM')
+
+/** Rejects with the signal's reason, or a problem when the time is over. */
+async function within<T>(ms: number, signal: AbortSignal, late: () => Problem, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const timeout = new AbortController()
+  const timer = setTimeout(() => timeout.abort(late()), ms)
+  const either = AbortSignal.any([signal, timeout.signal])
+  let stop = () => {}
+  try {
+    const stopped = new Promise<never>((_, reject) => {
+      stop = () => reject(either.reason as Error)
+      either.addEventListener('abort', stop, { once: true })
+      if (either.aborted) stop()
+    })
+    return await Promise.race([run(either), stopped])
+  } finally {
+    either.removeEventListener('abort', stop)
+    clearTimeout(timer)
+  }
+}
+
+/** The main thread's side of heap snapshots. */
+class HeapPost {
+  #duck: Duck | undefined
+  #link: Link
+  #options: HeapOutpostOptions
+  #running: AbortController | undefined
+  #offs: (() => void)[]
+
+  constructor(duck: Duck | undefined, link: Link, options: HeapOutpostOptions) {
+    this.#duck = duck
+    this.#link = link
+    this.#options = options
+    link.offer({
+      'heap.estimate': () => this.estimate(),
+      'heap.check': (order: SnapshotOrder) => this.#check(order),
+      'heap.snapshot': (order: SnapshotOrder, signal) => this.#snapshot(order, signal),
+    })
+    this.#offs = [link.on('heap.cancel', () => this.#running?.abort(cancelled()))]
+    // So that there is an answer, if an old one, should main be blocked when somebody asks.
+    link.tell('heap.estimate', this.estimate())
+  }
+
+  estimate(): Estimate {
+    const room = headroom()
+    return { ...room, pauseMs: pauseFor(room.usedHeap), canIsolate: this.#duck !== undefined, state: this.#duck?.state }
+  }
+
+  end(): void {
+    for (const off of this.#offs) off()
+    this.#running?.abort(cancelled())
+  }
+
+  /** All that can be known to be wrong before anything is done. */
+  async #check({ when, isolate, recycle, force }: SnapshotOrder): Promise<void> {
+    if (this.#running) throw new Problem(409, 'ERR_LAMEDUCK_OPS_BUSY', 'a snapshot is being taken')
+    if (!force) checkHeadroom()
+    if (when === 'after-gc' && !this.#options.afterMajorGC) {
+      throw new Problem(501, 'ERR_LAMEDUCK_OPS_NO_GC_HOOK', 'there is no GC hook to wait for; when=now works')
+    }
+    if (!isolate && !recycle) return
+    if (!this.#duck) throw new Problem(501, 'ERR_LAMEDUCK_OPS_NO_DUCK', 'there is no server to take out of rotation')
+    checkState(this.#duck)
+    if (!force && await this.#options.lastReady?.()) {
+      throw new Problem(409, 'ERR_LAMEDUCK_OPS_LAST', 'this is the last ready instance: nobody would serve; force=true takes it out all the same')
+    }
+  }
+
+  async #snapshot(order: SnapshotOrder, gone: AbortSignal): Promise<Taken> {
+    await this.#check(order)
+    const controller = new AbortController()
+    this.#running = controller
+    const signal = AbortSignal.any([controller.signal, gone])
+    const phase = (text: string) => this.#link.tell('heap.phase', { id: order.id, phase: text })
+    let comeBack = () => {}
+    try {
+      if (order.when === 'after-gc') {
+        phase('waiting for a major GC')
+        await this.#afterGc(signal)
+      }
+      if ((order.isolate || order.recycle) && this.#duck) {
+        phase('leaving the rotation')
+        comeBack = await leaveRotation(this.#duck, this.#options.isolation ?? {}, order.force, signal)
+      }
+      phase('taking the snapshot')
+      const taken = await this.#pause(order)
+      if (order.recycle && this.#duck) await this.#recycle(this.#duck, order, taken, signal)
+      return taken
+    } finally {
+      comeBack()
+      this.#running = undefined
+    }
+  }
+
+  #afterGc(signal: AbortSignal): Promise<unknown> {
+    const { afterMajorGC = () => Promise.resolve(), afterGcMs = 300_000 } = this.#options
+    const late = () => new Problem(504, 'ERR_LAMEDUCK_OPS_NO_GC', `no major GC came within ${afterGcMs} ms`)
+    return within(afterGcMs, signal, late, either => afterMajorGC({ signal: either }))
+  }
+
+  async #pause({ path, force }: SnapshotOrder): Promise<Taken> {
+    const untilMs = Date.now() + PAUSE_MARGIN * pauseFor(headroom().usedHeap) + PAUSE_EXTRA_MS
+    this.#link.tell('pause', { what: 'heap-snapshot', untilMs })
+    try {
+      return await (this.#options.take ?? takeSnapshot)(path, { force })
+    } finally {
+      this.#link.tell('pause', null)
+    }
+  }
+
+  /** Out of rotation until the file is finished; then the swollen process goes, or comes back if there is no file. */
+  async #recycle(duck: Duck, { id }: SnapshotOrder, taken: Taken, signal: AbortSignal): Promise<void> {
+    const { recycleMs = 600_000, exit = terminate } = this.#options
+    let off = () => {}
+    const late = () => new Problem(504, 'ERR_LAMEDUCK_OPS_TIMEOUT', `the file was not finished within ${recycleMs} ms`)
+    const finished = within(recycleMs, signal, late, () => new Promise<boolean>(resolve => {
+      off = this.#link.on<{ id: string; ok: boolean }>('heap.finished', news => news.id === id && resolve(news.ok))
+    }))
+    this.#link.tell('heap.taken', { id, taken })
+    try {
+      // A drain that somebody else began goes its own way.
+      if (await finished && !duck.signal.aborted) void duck.drain({ reason: 'recycled after a heap snapshot', lameduckMs: 0 }).then(exit)
+    } finally {
+      off()
+    }
+  }
+}
+
+const cancelled = () => new Problem(409, 'ERR_LAMEDUCK_OPS_CANCELLED', 'the snapshot was cancelled')
+
+/** What the heap part needs on the main thread. */
+export function heapOutpost(options: HeapOutpostOptions = {}): Outpost {
+  return ({ duck, link }) => {
+    const post = new HeapPost(duck, link, options)
+    return () => post.end()
+  }
+}
