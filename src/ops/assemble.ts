@@ -1,22 +1,129 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import v8 from 'node:v8'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { customRoute, type CustomSign } from './custom.ts'
-import { GcLog } from './gc/log.ts'
-import { gcRoutes } from './gc/routes.ts'
-import { heapRoutes, startSnapshot } from './heap/routes.ts'
-import { makeArtifacts } from './heap/artifacts.ts'
-import { makeJobs } from './heap/jobs.ts'
+import { gcLog } from './gc/log.ts'
+import { gcPart } from './gc/part.ts'
+import { openArtifacts } from './heap/artifacts.ts'
+import { createJobs } from './heap/jobs.ts'
+import { heapPart } from './heap/routes.ts'
 import type { Heartbeat } from './heartbeat.ts'
-import { makeAudit, type AuditEntry } from './http/audit.ts'
-import { createEndpoint, type Endpoint } from './http/endpoint.ts'
+import type { Authorize } from './http/doorkeeper.ts'
+import type { AuditEntry } from './http/audit.ts'
+import { openAudit } from './http/audit-trail.ts'
+import { createEndpoint, type Endpoint, type Handover } from './http/endpoint.ts'
 import type { Route } from './http/route.ts'
 import { connector } from './inspect/inspector.ts'
-import { inspectRoutes } from './inspect/routes.ts'
+import { inspect } from './inspect/routes.ts'
 import type { Link } from './link.ts'
 import type { Settings } from './options.ts'
-import type { Bench } from './part.ts'
+import { pageRoutes } from './page/routes.ts'
+import type { Bench, Part } from './part.ts'
+import { actor } from './actor.ts'
 import { controlRoutes } from './state/control.ts'
 import { loggerRoutes } from './state/loggers.ts'
 import { metricRoutes } from './state/metrics.ts'
 import { probeRoutes } from './state/probes.ts'
 import { stateRoutes } from './state/routes.ts'
 import { View } from './state/view.ts'
-import { watchRoutes } from './watch/routes.ts'
+import { watchPart } from './watch/routes.ts'
+
+/** What the main thread tells an endpoint that is to open. */
+export interface Opening {
+  custom: CustomSign[]
+}
+
+/** An endpoint on this thread, for those who hand requests over. */
+export interface Assembled {
+  handle(req: IncomingMessage, res: ServerResponse, handover: Handover): void
+}
+
+/** What is looked at and done without a part of its own. */
+const state: Part = bench => {
+  const log = gcLog(bench.main)
+  const totals = () => {
+    const pauses = Object.entries(log.pauses())
+    return { count: Object.fromEntries(pauses.map(([kind, { count }]) => [kind, count])), pauseMs: Object.fromEntries(pauses.map(([kind, { totalMs }]) => [kind, totalMs])) }
+  }
+  const page = bench.settings.page ? pageRoutes() : []
+  return {
+    routes: [...probeRoutes(bench), ...stateRoutes(bench), ...metricRoutes(bench, totals), ...loggerRoutes(bench), ...controlRoutes(bench), ...page],
+  }
+}
+
+/** Every part of the endpoint's side. */
+export function parts(bench: Bench): Part[] {
+  const { act, profile } = actor(bench)
+  const watch = watchPart({
+    onMajor: listener => gcLog(bench.main).onMajor(listener),
+    act,
+    profile,
+    limit: bench.heapLimit,
+    rules: bench.settings.rules,
+  })
+  return [state, gcPart, watch, heapPart, inspect]
+}
+
+interface Open {
+  endpoint: Endpoint
+  close(): Promise<void>
+}
+
+async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean, { custom }: Opening): Promise<Open> {
+  const log = (message: string) => main.tell('log', message)
+  const audit = await openAudit({ file: settings.audit, onEntry: (entry: AuditEntry) => main.tell('audit', entry), log })
+  const artifacts = await openArtifacts(settings.files)
+  const note = (fields: Parameters<typeof audit.write>[0]) => void audit.write(fields).catch(() => {})
+  const jobs = createJobs({
+    ...settings.heavy,
+    onChange: ({ id, kind, by, state, problem }, from) => note({ event: 'job', who: by, from, job: id, kind, state, ...(problem?.code !== undefined && { code: String(problem.code) }) }),
+  })
+  const { heap_size_limit: heapLimit } = worker ? await main.call<{ heap_size_limit: number }>('heap.statistics') : v8.getHeapStatistics()
+  const bench: Bench = { main, settings, worker, connect: connector(worker), view: new View(main, heartbeat), audit, jobs, artifacts, heapLimit }
+  const made = parts(bench).map(part => part(bench))
+  const authorize: Authorize = request => main.call('authorize', request, { timeoutMs: 1_000 })
+  const routes: Route[] = made.flatMap(({ routes }) => routes)
+  const endpoint = createEndpoint({ settings, routes, audit, authorize, log })
+  const added = new Map<number, () => void>()
+  const add = (sign: CustomSign) => {
+    try {
+      added.set(sign.id, endpoint.add([customRoute(bench, sign)]))
+    } catch (error) {
+      log(`${sign.method} ${sign.path} cannot be registered: ${(error as Error).message}`)
+    }
+  }
+  for (const sign of custom) add(sign)
+  main.on('route', add)
+  main.on('unroute', (id: number) => added.get(id)?.())
+  main.on('note', note)
+  return {
+    endpoint,
+    async close() {
+      await jobs.close()
+      await endpoint.close()
+      await Promise.allSettled(made.map(({ close }) => close?.()))
+      await artifacts.close()
+      await audit.close()
+    },
+  }
+}
+
+/** The endpoint's side of the link: opens when it is told to, and closes. */
+export function assemble(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean): Assembled {
+  let opened: Open | undefined
+  main.offer({
+    async open(opening: Opening) {
+      opened = await open(main, settings, heartbeat, worker, opening)
+      return settings.listen === false ? {} : opened.endpoint.listen()
+    },
+    reload: () => opened?.endpoint.reload(),
+    // Whatever hangs is not waited for.
+    close: (ms: number) => Promise.race([opened?.close(), sleep(ms)]).then(() => undefined),
+  })
+  return {
+    handle(req, res, handover) {
+      if (opened) void opened.endpoint.handle(req, res, handover)
+      else res.writeHead(503, { Connection: 'close' }).end()
+    },
+  }
+}

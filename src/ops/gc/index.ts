@@ -1,0 +1,5 @@
+export type { GC, GCKind, GCSource, HeapSizes, MajorGC, OtherGC } from './event.ts'
+export { afterMajorGC, gcSource, onGC, type GCOptions } from './hook.ts'
+export { collect, type Collected } from './collect.ts'
+export { snapshotAfterGC, type SnapshotOptions, type Standing } from './snapshot.ts'
+export type { Taken } from '../heap/take.ts'
