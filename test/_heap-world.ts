@@ -114,7 +114,7 @@ export async function heapWorld(
   const server = createServer(app)
   const duck = wrap(server, { ...QUICK, health: {} })
   const appUrl = await listening(server)
-  const bench = { main: endpoint, settings: {} as Settings, worker: false, connect: () => assertNever(), audit: {} as Bench['audit'], jobs, artifacts }
+  const bench = { main: endpoint, settings: {} as Settings, worker: false, connect: () => assertNever(), audit: {} as Bench['audit'], jobs, artifacts, view: {} as Bench['view'], heapLimit: 2 ** 32 }
   const pauses: unknown[] = []
   endpoint.on('pause', pause => pauses.push(pause))
   const end = heapOutpost({ isolation: { lameduckMs: 60, inFlightMs: 500 }, ...outpost })({ duck, link: main, settings: {} as Settings })

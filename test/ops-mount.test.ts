@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict'
 import http from 'node:http'
+import { createRequire } from 'node:module'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import Hapi from '@hapi/hapi'
 import express from 'express'
-import express4 from 'express4'
 import fastify from 'fastify'
 import Koa from 'koa'
-import Koa2 from 'koa2'
 import * as expressAdapter from '../src/adapters/express.ts'
 import * as fastifyAdapter from '../src/adapters/fastify.ts'
 import * as hapiAdapter from '../src/adapters/hapi.ts'
@@ -15,6 +14,10 @@ import * as koaAdapter from '../src/adapters/koa.ts'
 import type { Mountable } from '../src/adapters/express.ts'
 import { ops, type Ops } from '../src/ops/index.ts'
 import { ask, freshToken, type Target } from './_ops.ts'
+
+const require = createRequire(import.meta.url)
+const express4 = require('express4') as typeof express
+const Koa2 = require('koa2') as typeof Koa
 
 interface Mounted {
   at: Target
@@ -43,7 +46,7 @@ const worlds: Record<string, (endpoint: Mountable) => Promise<Mounted>> = {
     const app = express4()
     expressAdapter.mount(app as never, '/ops', endpoint)
     app.use(express4.json())
-    app.use((_req: unknown, res: { send(text: string): void }) => res.send('application'))
+    app.use((_req, res) => void res.send('application'))
     return listening(http.createServer(app as never))
   },
   koa(endpoint) {
@@ -55,7 +58,7 @@ const worlds: Record<string, (endpoint: Mountable) => Promise<Mounted>> = {
     return listening(http.createServer(app.callback()))
   },
   'koa 2'(endpoint) {
-    const app = new Koa2() as unknown as Koa
+    const app = new Koa2()
     koaAdapter.mount(app as never, '/ops', endpoint)
     app.use(ctx => {
       ctx.body = 'application'
@@ -104,8 +107,13 @@ for (const name of Object.keys(worlds)) {
     const put = await ask(at, '/ops/loggers/app', { token, method: 'PUT', body: { level: 'debug' } })
     assert.deepEqual([put.status, put.json.level], [200, 'debug'], put.text)
     assert.equal((await ask(at, '/ops/livez')).status, 200)
-    const strange = await Promise.all(['/ops/info', '/ops/nothing', '/ops', '/ops/'].map(path => ask(at, path)))
-    assert.deepEqual(strange.map(({ status }) => status), [401, 401, 401, 401])
+    const strange = await Promise.all(['/ops/info', '/ops/nothing', '/ops//'].map(path => ask(at, path)))
+    assert.deepEqual(strange.map(({ status }) => status), [401, 401, 400])
+    const page = await ask(at, '/ops/')
+    assert.match(page.text, /<script src="page.js"/)
+    assert.match(String(page.headers['content-security-policy']), /default-src 'none'/)
+    const bare = await ask(at, '/ops')
+    assert.deepEqual([bare.status, bare.headers.location], [308, '/ops/'])
     const foreign = await ask(at, '/ops/info', { token, headers: { Host: 'evil.example' } })
     assert.equal(foreign.status, 421)
     for (const path of ['/', '/opsx', '/OPS/info', '/x/ops/info']) assert.equal((await ask(at, path)).text, 'application', path)

@@ -73,10 +73,10 @@ test('while the main thread is in a busy loop, /livez, /stack and /metrics answe
 })
 
 test('liveness fails when the main thread is stuck for longer than health.stuckMs, and comes back', async t => {
-  const { at, port } = await start(t, { health: { stuckMs: 500 } })
+  const { at, port } = await start(t, { health: { stuckMs: 500, timeoutMs: 200 } })
   assert.equal((await ask(at, '/livez')).status, 200)
   assert.deepEqual((await ask(at, '/livez')).json, { status: 'ok' })
-  const blocked = ask({ url: `http://127.0.0.1:${port}` }, '/block/2500')
+  const blocked = ask({ url: `http://127.0.0.1:${port}` }, '/block/3000')
   await askUntil(at, '/livez', {}, ({ status }) => status === 503)
   assert.equal((await ask(at, '/readyz')).status, 503)
   await blocked
@@ -94,7 +94,7 @@ test('named groups of checks answer without a token and without details; an unkn
 
 test('/info, /state, /connections, /event-loop and /report tell of the process, and no secret', async t => {
   const { at, port, token, child } = await start(t)
-  const slow = ask({ url: `http://127.0.0.1:${port}` }, '/slow/1500?password=hunter2')
+  const slow = ask({ url: `http://127.0.0.1:${port}` }, '/slow/8000?password=hunter2').catch(() => undefined)
   await sleep(100)
   const info = (await ask(at, '/info', { token })).json
   assert.deepEqual([info.pid, info.node, info.lameduck], [child.process.pid, process.version, VERSION])
@@ -102,7 +102,7 @@ test('/info, /state, /connections, /event-loop and /report tell of the process, 
   assert.deepEqual([state.state, state.blockedMs], ['running', 0])
   const connections = await ask(at, '/connections', { token })
   const [first] = connections.json.inFlight as Record<string, unknown>[]
-  assert.deepEqual([first?.method, first?.path], ['GET', '/slow/1500'])
+  assert.deepEqual([first?.method, first?.path], ['GET', '/slow/8000'])
   assert.ok((first?.bytesRead as number) > 0)
   assert.doesNotMatch(connections.text, /hunter2/)
   const { loop } = (await ask(at, '/event-loop', { token })).json as { loop: Record<string, number> }
@@ -112,6 +112,7 @@ test('/info, /state, /connections, /event-loop and /report tell of the process, 
   assert.doesNotMatch(report.text, /"environmentVariables"|"networkInterfaces"|"commandLine"/)
   const full = await ask(at, '/report?environment=true', { token })
   assert.match(full.text, /"environmentVariables"/)
+  await child.close()
   await slow
 })
 
@@ -125,7 +126,7 @@ test('out of rotation, back, and down: /lameduck, /resume, /drain with its repor
   assert.deepEqual([again.status, again.json.code], [409, 'ERR_LAMEDUCK_OPS_STATE'])
   const slow = ask({ url: `http://127.0.0.1:${port}` }, '/slow/1200')
   await sleep(100)
-  const drained = post('/drain', { lameduckMs: 100, exit: true })
+  const drained = post('/drain?lameduckMs=100&exit=true')
   const held = await askUntil(at, '/connections', { token }, ({ json }) => json.state === 'draining')
   assert.deepEqual((held.json.holding as { path: string }[])[0]?.path, '/slow/1200')
   assert.equal((await ask(at, '/livez')).status, 200)

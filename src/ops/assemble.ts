@@ -10,7 +10,7 @@ import { heapPart } from './heap/routes.ts'
 import type { Heartbeat } from './heartbeat.ts'
 import type { Authorize } from './http/doorkeeper.ts'
 import type { AuditEntry } from './http/audit.ts'
-import { openAudit } from './http/audit-trail.ts'
+import { createAudit } from './http/audit-trail.ts'
 import { createEndpoint, type Endpoint, type Handover } from './http/endpoint.ts'
 import type { Route } from './http/route.ts'
 import { connector } from './inspect/inspector.ts'
@@ -43,7 +43,7 @@ const state: Part = bench => {
   const log = gcLog(bench.main)
   const totals = () => {
     const pauses = Object.entries(log.pauses())
-    return { count: Object.fromEntries(pauses.map(([kind, { count }]) => [kind, count])), pauseMs: Object.fromEntries(pauses.map(([kind, { totalMs }]) => [kind, totalMs])) }
+    return { count: Object.fromEntries(pauses.map(([kind, { count }]) => [kind, count])), pauseMs: Object.fromEntries(pauses.map(([kind, { sumMs }]) => [kind, sumMs])) }
   }
   const page = bench.settings.page ? pageRoutes() : []
   return {
@@ -71,7 +71,7 @@ interface Open {
 
 async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean, { custom }: Opening): Promise<Open> {
   const log = (message: string) => main.tell('log', message)
-  const audit = await openAudit({ file: settings.audit, onEntry: (entry: AuditEntry) => main.tell('audit', entry), log })
+  const audit = createAudit({ file: settings.audit, onEntry: (entry: AuditEntry) => main.tell('audit', entry), log })
   const artifacts = await openArtifacts(settings.files)
   const note = (fields: Parameters<typeof audit.write>[0]) => void audit.write(fields).catch(() => {})
   const jobs = createJobs({

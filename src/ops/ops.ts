@@ -1,14 +1,17 @@
 import { EventEmitter } from 'node:events'
+import { statSync, unlinkSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LameduckError, type Duck } from '../core/index.ts'
 import { lastly } from '../core/lifecycle.ts'
 import { CustomRoutes, type CustomRoute } from './custom.ts'
 import { Heartbeat } from './heartbeat.ts'
+import type { Opening } from './assemble.ts'
 import type { AuditEntry } from './http/audit.ts'
 import type { Link } from './link.ts'
 import { outposts } from './outposts.ts'
-import { settle, type OpsOptions, type Settings } from './options.ts'
+import type { OpsOptions, Settings } from './options.ts'
+import { settle } from './settle.ts'
 import { startHere, startWorker, type Thread } from './thread.ts'
 
 /** Between two starts of an endpoint that crashed: 100 ms, doubled each time up to this. */
@@ -54,6 +57,8 @@ export class Ops {
   #ready: Promise<this>
   #closed: Promise<void> | undefined
   #forget: () => void
+  /** Which file the unix socket is. */
+  #inode: number | undefined
 
   /** @internal Use {@link ops}. */
   constructor(options: OpsOptions) {
@@ -65,7 +70,11 @@ export class Ops {
     }
     this.#duck?.on('report', onReport)
     const takeBack = lastly(() => this.close())
+    // An exit without a drain, or one that did not wait for the endpoint's thread.
+    const onExit = () => this.#unlink()
+    process.on('exit', onExit)
     this.#forget = () => {
+      process.off('exit', onExit)
       this.#duck?.off('report', onReport)
       takeBack()
     }
@@ -129,7 +138,9 @@ export class Ops {
   handle(req: IncomingMessage, res: ServerResponse, { prefix = '' }: { prefix?: string } = {}): void {
     const endpoint = this.#thread?.endpoint
     if (!endpoint) throw new LameduckError('ERR_LAMEDUCK_STATE', 'the endpoint is in a thread of its own, or closed; allowed: ops({ thread: false })')
-    endpoint.handle(req, res, { prefix })
+    // The page's own files are beside it.
+    if (req.url === prefix && prefix !== '') res.writeHead(308, { Location: `${prefix}/`, 'Content-Length': 0 }).end()
+    else endpoint.handle(req, res, { prefix })
   }
 
   /** Closes it: answers that are under way get a moment. Idempotent. */
@@ -155,7 +166,7 @@ export class Ops {
     this.#stopOutposts = this.#outposts(thread.link)
     try {
       this.#address = await Promise.race([
-        thread.link.call<Address>('open', this.#custom.signs, { timeoutMs: START_MS }),
+        thread.link.call<Address>('open', { custom: this.#custom.signs } satisfies Opening, { timeoutMs: START_MS }),
         thread.ended.then(error => Promise.reject(error ?? new Error('its thread has ended'))),
       ])
     } catch (error) {
@@ -163,12 +174,14 @@ export class Ops {
       await thread.end()
       throw asLameduck(error)
     }
+    this.#inode = inode(this.#address.path)
     // The same port after a crash.
     this.#settings = again(this.#settings, this.#address)
     void thread.ended.then(error => this.#crashed(thread, error, performance.now() - began))
   }
 
   #outposts(link: Link): () => void {
+    link.on('log', (message: string) => this.#warn(message))
     link.on('audit', (entry: AuditEntry) => {
       this.#emitter.emit('audit', entry)
       this.#tell(entry)
@@ -196,13 +209,25 @@ export class Ops {
     }
   }
 
+  /** The unix socket's file, unless it is a successor's by now. */
+  #unlink(): void {
+    const { path } = this.#address
+    if (path === undefined || this.#inode === undefined || inode(path) !== this.#inode) return
+    try {
+      unlinkSync(path)
+    } catch {
+      // It has gone just now.
+    }
+  }
+
   async #close(): Promise<void> {
-    this.#forget()
     await this.#ready.catch(() => {})
     await this.#thread?.link.call('close', CLOSE_MS, { timeoutMs: CLOSE_MS + 200 }).catch(() => {})
     this.#stopOutposts()
     await this.#thread?.end()
     this.#thread = undefined
+    this.#unlink()
+    this.#forget()
     this.#heartbeat.stop()
     this.#emitter.emit('closed')
   }
@@ -223,6 +248,11 @@ export class Ops {
       // A logger that throws is nobody's reason to stop.
     }
   }
+}
+
+/** Which file is at a path. */
+function inode(path: string | undefined): number | undefined {
+  return path === undefined ? undefined : statSync(path, { throwIfNoEntry: false })?.ino
 }
 
 /** With the port that it got. */

@@ -2,6 +2,7 @@ import type { Duck, Logger } from '../core/index.ts'
 import type { AuditEntry } from './http/audit.ts'
 import type { Scope } from './http/route.ts'
 import type { Leveled } from './state/loggers.ts'
+import type { RuleInput } from './watch/rule.ts'
 
 /** A bearer token, by its digest: the token itself is never kept. */
 export interface TokenOptions {
@@ -138,6 +139,8 @@ export interface OpsOptions {
   logger?: Pick<Logger, 'warn'>
   /** The application's own metrics, in Prometheus' text format: `() => register.metrics()` of prom-client. Missing while the main thread is blocked. */
   metrics?: () => string | Promise<string>
+  /** Armed from the start; see docs/leak-watch.md. More with `ops.rules`. */
+  rules?: readonly RuleInput[]
   /** Hears every line of the audit trail. */
   onAudit?: (entry: AuditEntry) => void
   /** Whether this is the last instance that is ready: then it is not isolated for a snapshot. Default unknown, so no reason. */
@@ -155,6 +158,7 @@ export interface Settings {
   /** The audit trail's file; false: it only goes to the `audit` event and function. */
   audit: string | false
   health: Required<ProbeOptions>
+  rules: readonly RuleInput[]
   /** The application adds metrics of its own. */
   metrics: boolean
   eval: boolean

@@ -1,5 +1,6 @@
 import { controlOutpost } from './state/control.ts'
 import type { CustomRoutes } from './custom.ts'
+import { afterMajorGC } from './gc/hook.ts'
 import { gcOutpost } from './gc/outpost.ts'
 import { heapOutpost } from './heap/outpost.ts'
 import type { OpsOptions } from './options.ts'
@@ -24,7 +25,7 @@ export function outposts(options: OpsOptions, custom: CustomRoutes): Outpost[] {
     stateOutpost,
     controlOutpost,
     loggersOutpost(options.loggers ?? {}),
-    heapOutpost,
+    heapOutpost({ afterMajorGC, ...(options.lastReady && { lastReady: options.lastReady }) }),
     gcOutpost,
     applicationOutpost(options),
     custom.outpost,

@@ -22,6 +22,8 @@ export interface Bench {
   audit: Audit
   jobs: Jobs
   artifacts: Artifacts
+  /** Of the main thread, bytes. */
+  heapLimit: number
 }
 
 /** A part on the endpoint's thread: what it offers over HTTP. */

@@ -179,13 +179,14 @@ function settleHealth(health: unknown): Settings['health'] {
 }
 
 /** What stays on the main thread: functions, and what has them. */
-function checkHere({ duck, loggers, logger, metrics, onAudit, lastReady }: OpsOptions): void {
+function checkHere({ duck, loggers, logger, metrics, onAudit, lastReady, rules }: OpsOptions): void {
   check('options.duck', duck, duck === undefined || (typeof duck.drain === 'function' && typeof duck.stats === 'function'), 'what wrap() returns')
   check('options.loggers', loggers, loggers === undefined || isRecord(loggers), 'an object of loggers')
   for (const [name, one] of Object.entries(loggers ?? {})) {
     check('options.loggers', name, /^[\w.:-]{1,64}$/.test(name), 'names of letters, digits, _ . : and -, 64 at most')
     check(`options.loggers.${name}`, typeof one, typeof one === 'object' && one !== null && 'level' in one, 'an object with a level')
   }
+  check('options.rules', rules, rules === undefined || Array.isArray(rules), 'an array of rules')
   check('options.logger', typeof logger, logger === undefined || typeof logger?.warn === 'function', 'an object with warn(), such as console')
   for (const [name, value] of Object.entries({ metrics, onAudit, lastReady })) {
     check(`options.${name}`, typeof value, value === undefined || typeof value === 'function', 'a function')
@@ -194,7 +195,7 @@ function checkHere({ duck, loggers, logger, metrics, onAudit, lastReady }: OpsOp
 
 const KNOWN = {
   duck: 0, listen: 0, hosts: 0, auth: 0, limits: 0, files: 0, heavy: 0, audit: 0, eval: 0, page: 0, thread: 0, health: 0, loggers: 0, logger: 0,
-  metrics: 0, onAudit: 0, lastReady: 0,
+  metrics: 0, onAudit: 0, lastReady: 0, rules: 0,
 } satisfies Record<keyof OpsOptions, 0>
 
 function settleAudit(audit: unknown): string | false {
@@ -231,6 +232,7 @@ export function settle(options: OpsOptions = {}): Settings {
     audit: settleAudit(own.audit),
     health: settleHealth(own.health ?? {}),
     metrics: own.metrics !== undefined,
+    rules: own.rules ?? [],
     ...flags,
   }
   // Not before everything has passed: a refused call leaves the environment as it was.

@@ -207,25 +207,25 @@
 
   for (const pressed of document.querySelectorAll('[data-job]')) {
     pressed.addEventListener('click', () => void act(pressed, async () => {
-      const job = await call(pressed.dataset.job, 'POST', JSON.parse(pressed.dataset.body))
+      const job = await call(pressed.dataset.job, 'POST')
       return `${pressed.textContent}: job ${job.id} has begun; its file will be listed below.`
     }))
   }
   for (const pressed of document.querySelectorAll('[data-verb]')) {
     pressed.addEventListener('click', () => void act(pressed, async () => {
-      const { state, outcome } = await call(pressed.dataset.verb, 'POST', {})
+      const { state, outcome } = await call(pressed.dataset.verb, 'POST')
       return `${pressed.textContent}: ${outcome ?? state}.`
     }))
   }
   at('stack').addEventListener('click', () => void act(at('stack'), async () => {
-    const { busy, frames = [] } = await call('/stack', 'POST', {})
+    const { busy, frames = [] } = await call('/stack', 'POST')
     at('stack-text').hidden = false
     at('stack-text').textContent = busy === false ? 'Nothing: the main thread is idle.'
       : frames.map(frame => `${frame.function || '(anonymous)'}  ${frame.file ?? frame.url}:${frame.line}:${frame.column}`).join('\n')
     return 'The stack of the main thread, at that moment:'
   }))
   at('collect').addEventListener('click', () => void act(at('collect'), async () => {
-    const { before, after } = await call('/gc', 'POST', {})
+    const { before, after } = await call('/gc', 'POST')
     return `Heap ${bytes(before.used)} before, ${bytes(after.used)} after.`
   }))
 }

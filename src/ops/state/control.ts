@@ -65,7 +65,7 @@ export function controlRoutes({ main }: Bench): Route[] {
     success: { status: 200, types: ['application/json'], description: 'The `state` after it' },
     handler: async (): Promise<Reply> => ({ json: await main.call(path.slice(1)) }),
   })
-  const ms = (description: string) => ({ in: 'body', type: 'integer', min: 0, max: 3_600_000, description }) as const
+  const ms = (description: string) => ({ in: 'query', type: 'integer', min: 0, max: 3_600_000, description }) as const
   return [
     verb('/lameduck', 'Out of rotation, serving on, until `/resume` or `/drain`'),
     verb('/resume', 'Back into rotation, from lame duck only'),
@@ -78,7 +78,7 @@ export function controlRoutes({ main }: Bench): Route[] {
       params: {
         deadlineMs: ms('Hard limit, hooks included.'),
         lameduckMs: ms('How long to serve on, unready.'),
-        exit: { in: 'body', type: 'boolean', default: false, description: 'SIGTERM to itself when it is over.' },
+        exit: { in: 'query', type: 'boolean', default: false, description: 'SIGTERM to itself when it is over.' },
       },
       problems: { 409: ['ERR_LAMEDUCK_OPS_STATE'] },
       success: { status: 200, types: ['application/json'], description: 'The report' },

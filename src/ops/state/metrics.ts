@@ -20,7 +20,6 @@ interface Metric {
 
 /** GC as the log of the endpoint has it. */
 export interface GcTotals {
-  source: string
   /** By kind. */
   count: Record<string, number>
   pauseMs: Record<string, number>

@@ -2,8 +2,11 @@ import type { Heartbeat } from '../heartbeat.ts'
 import type { Link } from '../link.ts'
 import type { Pause, Snapshot, State } from './report.ts'
 
-/** How long a main thread that seems to be well may take to answer: an endpoint is to answer within 50 ms in any case. */
-const ASK_MS = 25
+/** How long a main thread that is busy, and comes to its timers all the same, may take to answer. */
+const ASK_MS = 1_000
+
+/** How often to look whether it has stopped coming to them: then it is not waited for. */
+const LOOK_MS = 10
 
 /** What the endpoint knows of the main thread: asked for when that answers, else the last it said. */
 export class View {
@@ -11,7 +14,7 @@ export class View {
   readonly #heartbeat: Heartbeat
   #last: Snapshot | undefined
   #pause: Pause | undefined
-  #asking: Promise<Snapshot> | undefined
+  #asking: Promise<void> | undefined
 
   constructor(main: Link, heartbeat: Heartbeat) {
     this.#main = main
@@ -41,13 +44,23 @@ export class View {
     return { snapshot, ageMs: snapshot ? Math.max(0, Date.now() - snapshot.at) : 0, blockedMs: this.blockedMs, pause: this.pause }
   }
 
-  async #ask(): Promise<void> {
-    try {
-      this.#last = await (this.#asking ??= this.#main.call<Snapshot>('state', undefined, { timeoutMs: ASK_MS }))
-    } catch {
-      // It has just become busy: what it said before will do.
-    } finally {
+  /** Settles when it has answered, or there is no use in waiting: what it said before will do then. */
+  #ask(): Promise<void> {
+    this.#asking ??= this.#main.call<Snapshot>('state', undefined, { timeoutMs: ASK_MS }).then(snapshot => {
+      this.#last = snapshot
+    }, () => {}).finally(() => {
       this.#asking = undefined
-    }
+    })
+    const answered = this.#asking
+    return new Promise(resolve => {
+      const look = setInterval(() => {
+        if (this.blockedMs > 0) done()
+      }, LOOK_MS)
+      const done = () => {
+        clearInterval(look)
+        resolve()
+      }
+      void answered.then(done)
+    })
   }
 }
