@@ -1,0 +1,75 @@
+import { diffProfiles, type Growth, type HeapProfile } from './profile-diff.ts'
+
+/** Which stacks grew between two profiles, or why that is not known. */
+export interface Grown {
+  /** ms since 1970: when each profile was taken. */
+  from: number
+  to?: number
+  stacks?: Growth[]
+  problem?: string
+}
+
+export interface GrowersOptions {
+  /** Takes a sampling heap profile: what is alive of the samples so far. */
+  profile: () => Promise<HeapProfile>
+  /** Between the two. Default 300,000 ms. */
+  apartMs?: number
+  /** From one pair to the next. Default 6 hours. */
+  restMs?: number
+  now?: () => number
+}
+
+/** On `watch`, takes two sampling heap profiles some time apart, and names the stacks that grew. */
+export class Growers {
+  #options: Required<GrowersOptions>
+  #latest: Grown | undefined
+  #timer: NodeJS.Timeout | undefined
+  #busy = false
+  #stopped = false
+
+  constructor({ profile, apartMs = 300_000, restMs = 21_600_000, now = Date.now }: GrowersOptions) {
+    this.#options = { profile, apartMs, restMs, now }
+  }
+
+  get latest(): Grown | undefined {
+    return this.#latest
+  }
+
+  /** Begins, unless a pair is being taken or was taken a short time ago. Never throws: what fails stands in `latest`. */
+  async look(): Promise<void> {
+    const { profile, apartMs, restMs, now } = this.#options
+    const from = now()
+    if (this.#busy || this.#stopped || (this.#latest && from - this.#latest.from < restMs)) return
+    this.#busy = true
+    this.#latest = { from }
+    try {
+      const first = await profile()
+      await this.#wait(apartMs)
+      if (this.#stopped) return
+      const second = await profile()
+      this.#latest = { from, to: now(), stacks: diffProfiles(first, second) }
+    } catch (error) {
+      this.#latest = { from, problem: error instanceof Error ? error.message : String(error) }
+    } finally {
+      this.#busy = false
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#wake()
+  }
+
+  #wake: () => void = () => {}
+
+  #wait(ms: number): Promise<void> {
+    if (this.#stopped) return Promise.resolve()
+    return new Promise(resolve => {
+      this.#timer = setTimeout(resolve, ms).unref()
+      this.#wake = () => {
+        clearTimeout(this.#timer)
+        resolve()
+      }
+    })
+  }
+}

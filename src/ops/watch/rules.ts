@@ -1,0 +1,179 @@
+import { Problem } from '../http/problem.ts'
+import type { Sample } from './leak-watch.ts'
+import type { Rule } from './rule.ts'
+import type { Verdict } from './series-watch.ts'
+
+/** Why a rule acts: in words, and what the GC left. */
+export interface Why {
+  reason: string
+  sample: Sample
+  verdict: Verdict
+}
+
+/** A rule as `/rules` shows it. */
+export interface RuleReport extends Rule {
+  /** cooling: it has acted a short time ago. spent: it has acted as often as it may. */
+  state: 'armed' | 'cooling' | 'spent'
+  by: string
+  /** ISO 8601. */
+  armedAt: string
+  expiresAt: string
+  acted: number
+  lastActedAt?: string
+  lastJob?: string
+  /** Why it could not act the last time. */
+  lastProblem?: string
+}
+
+export interface RulesOptions {
+  /** Does what the rule says. Not called for `log`. */
+  act: (rule: Rule, why: Why) => Promise<{ job: string }>
+  /** Hears of each act, before it, and of what came of it. */
+  log?: (rule: Rule, why: Why, outcome: 'acts' | 'acted' | 'failed', detail?: string) => void
+  /** V8's heap limit, bytes. */
+  limit: number
+  /** Snapshots and profiles of all rules together, in the life of the process. Default 10. */
+  perProcess?: number
+  /** ms since 1970. */
+  now?: () => number
+}
+
+/** Rules that can be armed at once. */
+const MOST = 32
+
+interface Armed {
+  rule: Rule
+  by: string
+  at: number
+  /** When the condition held. */
+  hits: number[]
+  busy: boolean
+  acted: number
+  /** When it last acted, or tried to. */
+  last?: number
+  lastJob?: string
+  lastProblem?: string
+}
+
+const iso = (ms: number) => new Date(ms).toISOString()
+const MB = 2 ** 20
+
+/** Acts when what a major GC left fulfils a rule. */
+export class Rules {
+  #options: Required<RulesOptions>
+  #armed = new Map<string, Armed>()
+  #acts = 0
+
+  constructor({ act, log = () => {}, limit, perProcess = 10, now = Date.now }: RulesOptions) {
+    this.#options = { act, log, limit, perProcess, now }
+  }
+
+  /**
+   * Arms a rule; one of the same name is replaced, and begins anew.
+   *
+   * @throws {Problem} 409 `ERR_LAMEDUCK_OPS_RULES_FULL` when 32 others are armed.
+   */
+  arm(rule: Rule, by: string): RuleReport {
+    this.#expire()
+    if (!this.#armed.has(rule.name) && this.#armed.size >= MOST) {
+      throw new Problem(409, 'ERR_LAMEDUCK_OPS_RULES_FULL', `${MOST} rules are armed; disarm one first`)
+    }
+    const armed: Armed = { rule, by, at: this.#options.now(), hits: [], busy: false, acted: 0 }
+    this.#armed.set(rule.name, armed)
+    return this.#report(armed)
+  }
+
+  /** @returns False when there was none. */
+  disarm(name: string): boolean {
+    this.#expire()
+    return this.#armed.delete(name)
+  }
+
+  list(): RuleReport[] {
+    this.#expire()
+    return [...this.#armed.values()].map(armed => this.#report(armed))
+  }
+
+  /** What is left of the maximum per process. */
+  get left(): number {
+    return Math.max(0, this.#options.perProcess - this.#acts)
+  }
+
+  /** Looks at each rule after a major GC. A GC of our own (a snapshot begins with two) fulfils no rule. */
+  look(sample: Sample, verdict: Verdict): void {
+    if (sample.forced) return
+    this.#expire()
+    for (const armed of this.#armed.values()) {
+      const reason = this.#reason(armed.rule, sample, verdict)
+      if (reason === undefined) continue
+      const { times, withinMs } = armed.rule
+      armed.hits = [...armed.hits, sample.at].filter(at => sample.at - at <= withinMs).slice(-times)
+      if (armed.hits.length < times || armed.busy || this.#state(armed) !== 'armed') continue
+      const often = times > 1 ? `, ${times} times in ${Math.ceil((sample.at - (armed.hits[0] as number)) / 1_000)} s` : ''
+      void this.#act(armed, { reason: reason + often, sample, verdict })
+    }
+  }
+
+  async #act(armed: Armed, why: Why): Promise<void> {
+    const { act, log, perProcess, now } = this.#options
+    const { rule } = armed
+    const heavy = rule.action !== 'log'
+    armed.last = now()
+    armed.hits = []
+    delete armed.lastProblem
+    if (heavy && this.#acts >= perProcess) {
+      armed.lastProblem = `the rules of this process have acted ${perProcess} times, their maximum`
+      log(rule, why, 'failed', armed.lastProblem)
+      return
+    }
+    armed.busy = true
+    // Counted before: two rules may be fulfilled by one GC.
+    if (heavy) this.#acts++
+    armed.acted++
+    try {
+      log(rule, why, 'acts')
+      if (!heavy) return
+      const { job } = await act(rule, why)
+      armed.lastJob = job
+      log(rule, why, 'acted', job)
+    } catch (error) {
+      // Nothing was taken: it may try again after its cooldown.
+      armed.acted--
+      if (heavy) this.#acts--
+      armed.lastProblem = error instanceof Error ? error.message : String(error)
+      log(rule, why, 'failed', armed.lastProblem)
+    } finally {
+      armed.busy = false
+    }
+  }
+
+  #reason({ when }: Rule, sample: Sample, verdict: Verdict): string | undefined {
+    if ('leak' in when) {
+      const holds = verdict === 'suspected' || (when.leak === 'watch' && verdict === 'watch')
+      return holds ? `leak watch says ${verdict}` : undefined
+    }
+    const level = sample[when.series]
+    const over = 'overBytes' in when ? when.overBytes : (when.overPercent / 100) * this.#options.limit
+    const named = 'overBytes' in when ? `${Math.round(over / MB)} MB` : `${when.overPercent} % of the limit (${Math.round(over / MB)} MB)`
+    return level > over ? `${when.series} ${Math.round(level / MB)} MB over ${named}` : undefined
+  }
+
+  #state({ rule, acted, last }: Armed): RuleReport['state'] {
+    if (acted >= rule.count) return 'spent'
+    return last !== undefined && this.#options.now() - last < rule.cooldownMs ? 'cooling' : 'armed'
+  }
+
+  #expire(): void {
+    const now = this.#options.now()
+    for (const [name, { rule, at }] of [...this.#armed]) if (now - at >= rule.ttlMs) this.#armed.delete(name)
+  }
+
+  #report(armed: Armed): RuleReport {
+    const { rule, by, at, acted, last, lastJob, lastProblem } = armed
+    return {
+      ...rule, state: this.#state(armed), by, armedAt: iso(at), expiresAt: iso(at + rule.ttlMs), acted,
+      ...(last !== undefined && { lastActedAt: iso(last) }), ...(lastJob !== undefined && { lastJob }),
+      ...(lastProblem !== undefined && { lastProblem }),
+    }
+  }
+}
