@@ -28,7 +28,7 @@ const compiles = (code: string) => fault(code) === undefined
 
 /** The value in an object. A promise that was made by this is marked as handled: whoever asked hears of its rejection, the process does not die of it. */
 const hold = (code: string, sideEffects: boolean) => sideEffects
-  ? `(v => (v instanceof Promise && Promise.prototype.then.call(v, () => {}, () => {}), { v }))((${code}\n))`
+  ? `(v => (process.getBuiltinModule('node:util').types.isPromise(v) && Promise.prototype.then.call(v, () => {}, () => {}), { v }))((${code}\n))`
   : `({ v: (${code}\n) })`
 
 export function plan(code: string, sideEffects: boolean): Plan {

@@ -7,11 +7,13 @@ import { settled } from './inspector.ts'
 import { loadPprof } from './pprof.ts'
 import { cpuProfile, heapProfile, type CpuOrder, type HeapOrder } from './profile.ts'
 import { Repl } from './repl.ts'
-import { takeStack } from './stack.ts'
+import { takeStack, threadDump } from './stack.ts'
 
 /** `POST /stack`, `/cpu/profile`, `/heap/profile`, and with `settings.eval` `/eval` and `/repl`: what looks into the main thread through V8's inspector. */
 export const inspect: Part = bench => {
   const repl = new Repl(bench)
+  // The first session ever costs some ten milliseconds: not when it is urgent.
+  if (bench.worker) void threadDump(bench, { waitMs: 1_000 })
   const closed = async () => {
     repl.close()
     await settled()
