@@ -126,11 +126,11 @@ export async function openDoor({ options = {}, routes = [route('/info', 'read')]
   return { endpoint, url, path, entries, lines, ask, close }
 }
 
-/** Waits until something holds. @throws After five seconds. */
-export async function until(what: string, holds: () => boolean): Promise<void> {
-  const end = performance.now() + 5_000
+/** Waits until something holds. @throws After five seconds, or `ms`. */
+export async function until(what: string, holds: () => boolean, ms = 5_000): Promise<void> {
+  const end = performance.now() + ms
   while (!holds()) {
-    if (performance.now() > end) throw new Error(`not within 5 s: ${what}`)
+    if (performance.now() > end) throw new Error(`not within ${ms} ms: ${what}`)
     await new Promise(resolve => setTimeout(resolve, 10))
   }
 }
