@@ -52,7 +52,7 @@ test('a certificate of nobody that we trust gives nothing, whatever its name and
 })
 
 test('a certificate that we trust and that nobody named gives nothing', async () => {
-  const { site, status } = await opened({ bob: ['read'], constructor: ['read'] })
+  const { site, status } = await opened({ bob: ['read'], ['constructor' as string]: ['read'] })
   assert.equal(await status('/info', { tls: ann }), 401)
   await site.close()
 })
