@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import http from 'node:http'
@@ -8,7 +9,7 @@ import { after } from 'node:test'
 import { createAudit } from '../src/ops/http/audit-trail.ts'
 import type { AuditEntry } from '../src/ops/http/audit.ts'
 import { createEndpoint, type Endpoint, type EndpointOptions } from '../src/ops/http/endpoint.ts'
-import type { Route, Scope } from '../src/ops/http/route.ts'
+import { SCOPES, type Param, type Route, type Scope } from '../src/ops/http/route.ts'
 import type { OpsOptions } from '../src/ops/options.ts'
 import { settle } from '../src/ops/settle.ts'
 import { endLeftovers, leftover } from './_leftovers.ts'
@@ -126,11 +127,56 @@ export async function openDoor({ options = {}, routes = [route('/info', 'read')]
   return { endpoint, url, path, entries, lines, ask, close }
 }
 
-/** Waits until something holds. @throws After five seconds. */
-export async function until(what: string, holds: () => boolean): Promise<void> {
-  const end = performance.now() + 5_000
+/** Waits until something holds. @throws After five seconds, or `ms`. */
+export async function until(what: string, holds: () => boolean, ms = 5_000): Promise<void> {
+  const end = performance.now() + ms
   while (!holds()) {
-    if (performance.now() > end) throw new Error(`not within 5 s: ${what}`)
+    if (performance.now() > end) throw new Error(`not within ${ms} ms: ${what}`)
     await new Promise(resolve => setTimeout(resolve, 10))
   }
 }
+
+/** What the checks answer with. */
+export const CODES = {
+  host: 'ERR_LAMEDUCK_OPS_HOST', origin: 'ERR_LAMEDUCK_OPS_ORIGIN', path: 'ERR_LAMEDUCK_OPS_PATH', header: 'ERR_LAMEDUCK_OPS_HEADER',
+  param: 'ERR_LAMEDUCK_OPS_PARAM', body: 'ERR_LAMEDUCK_OPS_BODY', type: 'ERR_LAMEDUCK_OPS_BODY_TYPE', size: 'ERR_LAMEDUCK_OPS_BODY_SIZE',
+}
+
+/** An endpoint whose only handler counts. */
+export async function counted(params: Record<string, Param> = {}, more: Partial<Route> = {}, options = {}) {
+  const seen: Record<string, unknown>[] = []
+  const work = route('/work', 'diag', {
+    method: 'POST', params,
+    handler: call => {
+      seen.push(call.params)
+      return { json: { done: true } }
+    },
+    ...more,
+  })
+  const token = freshToken()
+  const site = await openDoor({
+    routes: [work, route('/info', 'read'), route('/livez', null)], token,
+    options: { auth: { tokens: [{ name: 'ann', scopes: ['read', 'diag'], token }] }, ...options },
+  })
+  return { site, seen, token }
+}
+
+/** A problem document, whole and in order. */
+export function isProblem(answer: { status: number; headers?: Record<string, unknown>; json: Record<string, unknown> }, status: number, code: string): void {
+  assert.equal(answer.status, status, JSON.stringify(answer.json))
+  assert.equal(answer.json.code, code)
+  assert.equal(answer.json.status, status)
+  assert.equal(answer.json.type, 'about:blank')
+  assert.equal(typeof answer.json.detail, 'string')
+  if (answer.headers) assert.equal(answer.headers['content-type'], 'application/problem+json')
+}
+
+export const calm = { failures: { burst: 1_000, perSecond: 1_000 } }
+
+/** One route for each scope, and one for everybody. */
+export function scoped(executed: string[] = []): Route[] {
+  const note = (path: string) => ({ handler: () => (executed.push(path), { json: {} }) })
+  return [...SCOPES.map(scope => route(`/${scope}`, scope, { method: 'POST', ...note(scope) })), route('/livez', null, note('livez'))]
+}
+
+export const post = (site: DoorSite, path: string, token: string | null) => site.ask(path, { method: 'POST', token })

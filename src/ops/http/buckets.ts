@@ -29,6 +29,10 @@ export class Bucket {
     if (waitMs === 0) this.#left -= 1
     return waitMs
   }
+
+  giveBack(): void {
+    this.#left = Math.min(this.#rate.burst, this.#left + 1)
+  }
 }
 
 /** A bucket for each of many, of whom the longest silent is forgotten. */
@@ -52,7 +56,10 @@ export class Buckets {
   }
 }
 
-/** Failures, of each address and of all: counted when they happen, and looked at before. */
+/**
+ * Failures, of each address and of all. Each try counts as one from the beginning and is given back when it was none: a thousand that were sent at
+ * once would otherwise all be under way before the first of them has failed.
+ */
 export class Failures {
   #each: Buckets
   #all: Bucket
@@ -62,13 +69,18 @@ export class Failures {
     this.#all = new Bucket({ burst: burst * 10, perSecond: perSecond * 10 })
   }
 
-  /** Milliseconds until somebody from there may try again; 0 at once. */
-  waitMs(from: string): number {
-    return this.#each.of(from).waitMs || this.#all.waitMs
+  /** @returns Milliseconds until somebody from there may try again; 0: now, and that is counted. */
+  take(from: string): number {
+    const each = this.#each.of(from)
+    const waitMs = each.waitMs || this.#all.waitMs
+    if (waitMs > 0) return waitMs
+    each.take()
+    this.#all.take()
+    return 0
   }
 
-  count(from: string): void {
-    this.#each.of(from).take()
-    this.#all.take()
+  giveBack(from: string): void {
+    this.#each.of(from).giveBack()
+    this.#all.giveBack()
   }
 }

@@ -105,14 +105,13 @@ export class Doorkeeper {
     const place = neighbourhood(socket)
     // Nobody needs a token for a unix socket that is open to all who can reach it: nothing to fail, nothing to throttle.
     const open = authorization === undefined ? this.#ofSocket(socket) : undefined
-    const waitMs = open || this.#known.has(socket) ? 0 : failures.waitMs(place)
+    const counted = !open && !this.#known.has(socket)
+    const waitMs = counted ? failures.take(place) : 0
     if (waitMs > 0) throw throttled(waitMs, 'too many failed before')
     const who = (token === undefined ? undefined : this.#byToken(token)) ?? (authorization === undefined ? this.#byCertificate(socket) : undefined)
       ?? await this.#byApplication(req, path) ?? open
-    if (!who) {
-      failures.count(place)
-      throw UNKNOWN
-    }
+    if (!who) throw UNKNOWN
+    if (counted) failures.giveBack(place)
     this.#known.add(socket)
     const busyMs = this.#calls.of(who.name).take()
     if (busyMs > 0) throw throttled(busyMs, 'too many calls')

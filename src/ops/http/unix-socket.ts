@@ -1,19 +1,23 @@
 import { randomBytes } from 'node:crypto'
-import { chmodSync, linkSync, lstatSync, renameSync, rmSync, unlinkSync } from 'node:fs'
+import { chmodSync, closeSync, linkSync, lstatSync, openSync, rmSync, statSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
 import { basename, dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { refusal } from '../refusal.ts'
 import { privateFolder } from './private-folder.ts'
 
 /** How long a socket that is there already has to take a connection before it counts as living. */
 const PROBE_MS = 1_000
 
+/** How long to wait for others that start at the same time; older than that, their lock is a dead one's. */
+const LOCK_MS = 5_000
+
 /** Nine bytes, see `DRAFT_NAME_BYTES` in `settle.ts`. */
 const draftName = () => `.${randomBytes(4).toString('hex')}`
 
 const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code ?? String(error)
 
-/** Which file it is, whatever it is called. */
+/** Which file it is, whatever it is called. A listening socket keeps its inode: as long as ours listens no other can have this number. */
 function identity(path: string): string | undefined {
   try {
     const { dev, ino } = lstatSync(path, { bigint: true })
@@ -37,22 +41,34 @@ function lives(path: string): Promise<boolean> {
   })
 }
 
-/** Removes what a dead process left behind. */
-async function clear(path: string): Promise<void> {
-  const before = identity(path)
-  if (before === undefined) return
-  if (!lstatSync(path).isSocket()) throw refusal('ERR_LAMEDUCK_OPS_IN_USE', `${path} is there, and no socket; it is left alone`)
-  if (await lives(path)) throw refusal('ERR_LAMEDUCK_OPS_IN_USE', `another process listens on ${path}`)
-  // Two that start at once both find the dead one: whoever then takes the other's fresh socket away puts it back.
-  const aside = join(dirname(path), draftName())
-  try {
-    renameSync(path, aside)
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return
-    throw error
+/** One at a time in this folder: two that start at once both find the dead socket, and the slower one would take away the faster one's. */
+async function alone(dir: string, work: () => Promise<void>): Promise<void> {
+  const lock = join(dir, '.lock')
+  for (const end = performance.now() + LOCK_MS; ; await sleep(20)) {
+    try {
+      closeSync(openSync(lock, 'wx', 0o600))
+      break
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST') throw error
+      // Whoever had it died within the few milliseconds that it takes.
+      if (Date.now() - (statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) > LOCK_MS) rmSync(lock, { force: true })
+      if (performance.now() > end) throw refusal('ERR_LAMEDUCK_OPS_IN_USE', `another process is about to listen in ${dir}`)
+    }
   }
-  if (identity(aside) !== before) linkSync(aside, path)
-  unlinkSync(aside)
+  try {
+    await work()
+  } finally {
+    rmSync(lock, { force: true })
+  }
+}
+
+/** Removes what a dead process left behind. A dead socket stays dead, and whoever removes one has the lock: it is the same one still. */
+async function clear(path: string): Promise<void> {
+  const there = lstatSync(path, { throwIfNoEntry: false })
+  if (!there) return
+  if (!there.isSocket()) throw refusal('ERR_LAMEDUCK_OPS_IN_USE', `${path} is there, and no socket; it is left alone`)
+  if (await lives(path)) throw refusal('ERR_LAMEDUCK_OPS_IN_USE', `another process listens on ${path}`)
+  rmSync(path, { force: true })
 }
 
 function listen(server: net.Server, path: string): Promise<void> {
@@ -79,7 +95,7 @@ export async function listenOnSocket(server: net.Server, path: string): Promise<
   const dir = privateFolder(dirname(path))
   const final = join(dir, basename(path))
   const draft = join(dir, draftName())
-  await clear(final)
+  if (lstatSync(final, { throwIfNoEntry: false })) await alone(dir, () => clear(final))
   await listen(server, draft)
   const own = identity(draft)
   try {
