@@ -91,7 +91,7 @@ export class Client {
   }
 
   /** Options of a request, for `node:http` and `ws`. */
-  get options(): https.RequestOptions {
+  get options(): Pick<https.RequestOptions, 'socketPath' | 'ca' | 'cert' | 'key'> & { headers: Record<string, string> } {
     const { socketPath, token, tls } = this.target
     return {
       headers: { 'user-agent': 'lameduck-cli', ...(token !== undefined && { authorization: `Bearer ${token}` }) },

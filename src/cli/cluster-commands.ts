@@ -53,7 +53,7 @@ async function findControl(cluster: Cluster, { control, script, config }: Which,
 
 /** Sends an order, and shows what happens until its end. Ctrl-C leaves; what was ordered goes on. */
 async function order(desk: Desk, which: Which, what: Order, title: string): Promise<unknown> {
-  const cluster = await loaded()
+  const cluster = await loadCluster()
   const path = await findControl(cluster, which, desk.io)
   const steps = new Steps(await live(desk.io.stderr), title)
   let leave = () => {}
@@ -70,20 +70,8 @@ async function order(desk: Desk, which: Which, what: Order, title: string): Prom
   }
 }
 
-let loaded = loadCluster
-
-/** For tests: another supervisor than the real one. @returns What puts it back. */
-export function substitute(cluster: Cluster): () => void {
-  loaded = () => Promise.resolve(cluster)
-  return () => {
-    loaded = loadCluster
-  }
-}
-
-export { loaded as cluster }
-
 async function watch(desk: Desk, which: Which, intervalMs: number): Promise<void> {
-  const cluster = await loaded()
+  const cluster = await loadCluster()
   const path = await findControl(cluster, which, desk.io)
   const view = await live(desk.io.stdout)
   const interrupt = new AbortController()
@@ -132,7 +120,7 @@ export function addClusterCommands(program: Command, io: Io): void {
     .option('--interval <time>', 'between two looks (default: 1s)', span('--interval'))
     .action(act<Which & { watch?: boolean; interval?: number }>(io, async (desk, { watch: again, interval = 1_000, ...which }) => {
       if (again) return watch(desk, which, Math.max(50, interval))
-      const cluster = await loaded()
+      const cluster = await loadCluster()
       try {
         const status = await cluster.command(await findControl(cluster, which, io), { do: 'status' }) as Status
         return await desk.show(status, () => statusText(desk, status))

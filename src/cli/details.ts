@@ -6,8 +6,8 @@ const isFlat = (value: unknown) => !Array.isArray(value) && (!isRecord(value) ||
 
 const MEMORY = /^(?:bytes|rss|rssBefore|rssAfter|usedHeap|heapUsed|heapTotal|heapLimit|external|arrayBuffers|need|available|size)$|Bytes$/
 
-/** `heapUsed` as `heap used`. */
-const words = (key: string) => oneLine(key.replaceAll(/([a-z\d])([A-Z])/g, (_, before: string, after: string) => `${before} ${after.toLowerCase()}`))
+/** `heapUsed` as `heap used`, `durationMs` as `duration`: the value has its unit. */
+const words = (key: string) => oneLine(key.replace(/(?<=[a-z])(?:Ms|Bytes)$/, '').replaceAll(/([a-z\d])([A-Z])/g, (_, before: string, after: string) => `${before} ${after.toLowerCase()}`))
 
 /** A value as a person reads it; the key says what unit it has. */
 export function cell(key: string, value: unknown): string {

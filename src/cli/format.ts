@@ -1,5 +1,3 @@
-import { stripVTControlCharacters } from 'node:util'
-
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
 
 /** `388.1 MiB` */
@@ -57,11 +55,6 @@ export function harmless(text: string): string {
 /** The same in one line. */
 export function oneLine(text: string): string {
   return harmless(text).replaceAll(/[\n\t]/g, char => char === '\n' ? '\\n' : '\\t')
-}
-
-/** How many columns it takes, about: of what we print ourselves. */
-export function widthOf(text: string): number {
-  return [...stripVTControlCharacters(text)].length
 }
 
 const DURATIONS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }

@@ -14,9 +14,9 @@ async function onTerminal(screen: Screen): Promise<Live> {
   // With the cursor left alone nothing needs to be put right again after a signal.
   const log = createLogUpdate(screen as NodeJS.WriteStream, { showCursor: true })
   return {
-    // oxlint-disable-next-line require-await
-    async paint(picture) {
+    paint(picture) {
       log(picture)
+      return Promise.resolve()
     },
     end(keep = false) {
       if (keep) log.done()

@@ -1,12 +1,13 @@
 import type { Command } from 'commander'
 import { act, number, span } from './act.ts'
+import { listIn } from './answers.ts'
 import { details } from './details.ts'
 import type { Desk } from './desk.ts'
 import { usage } from './failure.ts'
 import { duration } from './format.ts'
 import { write, type Io } from './io.ts'
 import { live } from './live.ts'
-import { listIn } from './ops-files.ts'
+import { addRules } from './ops-rules.ts'
 
 interface Logger {
   name: string
@@ -75,24 +76,6 @@ function addVerbs(ops: Command, io: Io): void {
       }
     }))
 }
-
-function addRules(ops: Command, io: Io): void {
-  const rules = ops.command('rules').description('rules that take a snapshot by themselves: which are armed')
-    .action(act(io, async desk => {
-      const answer = await (await desk.client()).get('/rules')
-      await desk.show(answer, () => details(answer))
-    }))
-  rules.command('arm [name] [json]').description('arm one; without a name: all').action(act(io, async (desk, _, name, json) => {
-    const answer = await (await desk.client()).post(`${rulePath(name)}/arm`, object(json, 'the rule'))
-    await desk.show(answer, () => details(answer))
-  }))
-  rules.command('disarm [name]').description('disarm one; without a name: all').action(act(io, async (desk, _, name) => {
-    const answer = await (await desk.client()).post(`${rulePath(name)}/disarm`)
-    await desk.show(answer, () => details(answer))
-  }))
-}
-
-const rulePath = (name: string | undefined) => name === undefined ? '/rules' : `/rules/${encodeURIComponent(name)}`
 
 function object(json: string | undefined, what: string): object {
   if (json === undefined) return {}

@@ -1,7 +1,6 @@
 import type { Command } from 'commander'
-import type { Artifact } from '../ops/heap/artifacts.ts'
-import type { JobReport } from '../ops/heap/jobs.ts'
 import { act } from './act.ts'
+import { listIn, type Artifact, type Job } from './answers.ts'
 import { details } from './details.ts'
 import type { Desk } from './desk.ts'
 import { checkOutput } from './download.ts'
@@ -11,13 +10,7 @@ import type { Io } from './io.ts'
 import { follow } from './job.ts'
 import { deliver } from './ops-heap.ts'
 
-/** A list, or an object with the list in it. */
-export function listIn<T>(answer: unknown, member: string): T[] {
-  const list = Array.isArray(answer) ? answer : (answer as Record<string, unknown> | null)?.[member]
-  return Array.isArray(list) ? list as T[] : []
-}
-
-function jobsText(desk: Desk, jobs: JobReport[]): string {
+function jobsText(desk: Desk, jobs: Job[]): string {
   if (jobs.length === 0) return 'no jobs'
   const columns = ['id', 'kind', 'state', 'phase', 'progress', 'by', 'started', 'took'].map(title => ({ title, right: title === 'progress' || title === 'took' }))
   return desk.table(columns, jobs.map(({ id, kind, state, phase, progress, by, startedAt, endedAt }) => [
@@ -44,7 +37,7 @@ function addJobs(ops: Command, io: Io): void {
   }))
   jobs.command('wait <id>').description('wait until it has ended').action(act(io, async (desk, _, id = '') => {
     const client = await desk.client()
-    const job = await follow(desk, client, await client.get<JobReport>(`/jobs/${encodeURIComponent(id)}`))
+    const job = await follow(desk, client, await client.get<Job>(`/jobs/${encodeURIComponent(id)}`))
     await desk.show(job, () => details(job))
   }))
   jobs.command('cancel <id>').description('call it off').action(act(io, async (desk, _, id = '') => {

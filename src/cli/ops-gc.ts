@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { act } from './act.ts'
-import { cell, details } from './details.ts'
+import { cell } from './details.ts'
 import type { Desk } from './desk.ts'
 import { events } from './events.ts'
 import { bytes, duration, oneLine, sparkline } from './format.ts'
@@ -102,8 +102,6 @@ interface Series {
   evidence?: { points?: [number, number][]; [more: string]: unknown } | null
 }
 
-const isSeries = (value: unknown): value is Series => typeof value === 'object' && value !== null && 'verdict' in value
-
 const MEANING: Record<string, string> = {
   warming: 'too early to tell: not enough major GCs yet',
   steady: 'no leak to be seen',
@@ -124,23 +122,26 @@ function seriesText(desk: Desk, name: string, { verdict = '-', reason, level, pe
   return lines.filter(Boolean).join('\n')
 }
 
-/** The series in an answer: at its top, in `series`, or each under its name. */
-function seriesIn(answer: Record<string, unknown>): [string, Series][] {
-  const nested = answer.series
-  const all = Array.isArray(nested)
-    ? nested.map((one: Record<string, unknown>) => [String(one.name ?? one.series ?? '-'), one] as const)
-    : Object.entries(typeof nested === 'object' && nested !== null ? nested : answer)
-  return all.filter((pair): pair is [string, Series] => isSeries(pair[1]))
+/** What the leak watch says, as `/leaks` answers. */
+interface Leaks {
+  verdict?: string
+  growing?: string[]
+  gcs?: number
+  forced?: number
+  series?: Record<string, Series>
+  /** Stacks that grew between two sampling profiles. */
+  grown?: { stacks?: { grew: number; stack: string[] }[]; problem?: string } | null
 }
 
-function leaksText(desk: Desk, answer: Record<string, unknown>): string {
-  const series = seriesIn(answer)
-  const worst = typeof answer.verdict === 'string' ? answer.verdict : ['suspected', 'watch', 'warming', 'steady'].find(verdict => series.some(([, one]) => one.verdict === verdict))
-  const head = worst === undefined ? [] : [`${desk.title('verdict')}: ${worst}. ${MEANING[worst] ?? ''}`.trimEnd()]
-  const text = series.map(([name, one]) => seriesText(desk, name, one))
-  const known = new Set(['series', 'verdict', ...series.map(([name]) => name)])
-  const rest = Object.fromEntries(Object.entries(answer).filter(([key]) => !known.has(key)))
-  return [...head, ...text, ...(Object.keys(rest).length > 0 ? [details(rest)] : [])].filter(Boolean).join('\n')
+function leaksText(desk: Desk, { verdict = '-', gcs = 0, forced = 0, series = {}, grown }: Leaks): string {
+  const stacks = (grown?.stacks ?? []).map(({ grew, stack }) => [`grew by ${bytes(grew)}:`, ...stack.map(frame => `  ${frame}`)].map(oneLine).join('\n'))
+  return [
+    `${desk.title('verdict')}: ${oneLine(verdict)}. ${MEANING[verdict] ?? ''}`.trimEnd(),
+    `${gcs} major GCs seen${forced > 0 ? `, of which ${forced} were forced and do not count` : ''}`,
+    ...Object.entries(series).map(([name, one]) => seriesText(desk, name, one)),
+    ...(grown?.problem ? [`sampling profiles: ${oneLine(grown.problem)}`] : []),
+    ...stacks,
+  ].join('\n')
 }
 
 /** Garbage collections, and what they leave behind. */
@@ -158,7 +159,7 @@ export function addGc(ops: Command, io: Io): void {
     await desk.show(answer, () => `${used(before)} -> ${used(after)}: ${bytes(freedBytes)} freed, the process stood still for ${duration(pauseMs)}`)
   }))
   ops.command('leaks').description("the leak watch's verdict, with its evidence").action(act(io, async desk => {
-    const answer = await (await desk.client()).get<Record<string, unknown>>('/leaks')
+    const answer = await (await desk.client()).get<Leaks>('/leaks')
     await desk.show(answer, () => leaksText(desk, answer))
   }))
 }

@@ -1,18 +1,26 @@
 import type { Command } from 'commander'
-import type { Artifact } from '../ops/heap/artifacts.ts'
-import type { Headroom } from '../ops/heap/take.ts'
-import type { JobReport } from '../ops/heap/jobs.ts'
 import { act, number } from './act.ts'
+import type { Artifact, Job } from './answers.ts'
 import { details } from './details.ts'
 import type { Ask } from './client.ts'
 import type { Desk } from './desk.ts'
 import { checkOutput, download } from './download.ts'
-import { bytes } from './format.ts'
+import { bytes, duration } from './format.ts'
 import type { Io } from './io.ts'
 import { artifactOf, follow } from './job.ts'
 
 interface Output {
   output?: string
+}
+
+/** What a snapshot needs, and what is there. Bytes. */
+interface Estimate {
+  usedHeap: number
+  factor: number
+  need: number
+  available: number
+  fits: boolean
+  pauseMs?: number
 }
 
 interface SnapshotOptions extends Output {
@@ -29,7 +37,7 @@ interface ProfileOptions extends Output {
 }
 
 /** What to do with a file, by its kind. */
-const OPEN: Record<Artifact['kind'], string> = {
+const OPEN: Record<string, string> = {
   'heap-snapshot': 'open it: Chrome, DevTools, Memory, Load profile (or `npx memlab`)',
   'heap-profile': 'open it: Chrome, DevTools, Memory, Load profile',
   'cpu-profile': 'open it: Chrome, DevTools, Performance, Load profile (or VS Code)',
@@ -52,7 +60,7 @@ type Params = NonNullable<Ask['query']>
 async function run(desk: Desk, path: string, query: Params, output: string | undefined): Promise<void> {
   checkOutput(output, desk.io.cwd())
   const client = await desk.client()
-  const started = await client.json<JobReport>('POST', path, { query })
+  const started = await client.json<Job>('POST', path, { query })
   const ended = await follow(desk, client, started)
   await deliver(desk, artifactOf(ended), output)
 }
@@ -91,15 +99,16 @@ Examples:
 export function addHeap(ops: Command, io: Io): void {
   const heap = ops.command('heap').description('snapshots and profiles of the heap')
   heap.command('estimate').description('what a snapshot would need, and whether that is there').action(act(io, async desk => {
-    const estimate = await (await desk.client()).get<Headroom>('/heap/estimate')
-    const { need, available, usedHeap, factor, fits } = estimate
+    const estimate = await (await desk.client()).get<Estimate>('/heap/estimate')
+    const { need, available, usedHeap, factor, fits, pauseMs } = estimate
     await desk.show(estimate, () => `${fits
       ? desk.colour.green('a snapshot fits')
-      : desk.colour.red('a snapshot does not fit')}: ${bytes(usedHeap)} of used heap x ${factor} = ${bytes(need)} needed, ${bytes(available)} available\n${details(estimate)}`)
+      : desk.colour.red('a snapshot does not fit')}: ${bytes(usedHeap)} of used heap x ${factor} = ${bytes(need)} needed, ${bytes(available)} available${
+        pauseMs === undefined ? '' : `; the process would stand still for about ${duration(pauseMs)}`}\n${details(estimate)}`)
     if (!fits) await desk.remark('`lameduck ops heap profile` needs next to nothing; `heap snapshot --force` takes the snapshot anyway')
   }))
   addSnapshot(heap, io)
-  const seconds = ['--seconds <n>', 'for how long', number('--seconds', { least: 0.1, most: 3_600 })] as const
+  const seconds = ['--seconds <n>', 'for how long', number('--seconds', { least: 1, most: 3_600, whole: true })] as const
   heap.command('profile')
     .description('a sampling profile of what is allocated and kept (0.6 to 4 % of throughput)')
     .option(...seconds)

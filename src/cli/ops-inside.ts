@@ -45,7 +45,7 @@ async function evaluate(desk: Desk, expression: string, sideEffects: boolean | u
     expression,
     ...(sideEffects && { sideEffects }),
     ...(timeout !== undefined && { timeoutMs: Math.round(timeout * 1_000) }),
-  }, { timeoutMs: (timeout ?? 60) * 1_000 + 10_000 })
+  }, { timeoutMs: 40_000 })
   if (outcome.ok || desk.json) await desk.show(outcome, () => outcome.ok ? harmless(outcome.text) : '')
   if (outcome.ok) return
   const { text, sideEffect } = outcome.exception
@@ -61,7 +61,7 @@ export function addInside(ops: Command, io: Io): void {
   ops.command('eval <expression>')
     .description('an expression in the running program; read-only unless told otherwise (scope eval, and switched on there)')
     .option('--side-effects', 'it may change something')
-    .option('--timeout <seconds>', 'limit, promises included', number('--timeout', { least: 0.01, most: 600 }))
+    .option('--timeout <seconds>', 'limit, promises included, up to 30 (default: 1)', number('--timeout', { least: 0.001, most: 30 }))
     .addHelpText('after', `
 V8 stops an expression at the first step that might change something: that is a
 guard rail, not a sandbox. Every expression is audited.
@@ -74,8 +74,9 @@ Examples:
   ops.command('repl')
     .description('a prompt in the running program; read-only unless told otherwise (scope eval, and switched on there)')
     .option('--side-effects', 'lines may change something')
-    .action(act<{ sideEffects?: boolean }>(io, async (desk, { sideEffects }) => {
+    .option('--timeout <seconds>', 'limit of each, promises included, up to 30 (default: 1)', number('--timeout', { least: 0.001, most: 30 }))
+    .action(act<{ sideEffects?: boolean; timeout?: number }>(io, async (desk, { sideEffects, timeout }) => {
       const { repl } = await import('./repl.ts')
-      await repl(desk, { sideEffects: sideEffects === true })
+      await repl(desk, { ...(sideEffects && { sideEffects }), ...(timeout !== undefined && { timeoutMs: Math.round(timeout * 1_000) }) })
     }))
 }

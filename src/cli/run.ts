@@ -7,7 +7,7 @@ import { Failure, usage } from './failure.ts'
 import { duration, harmless } from './format.ts'
 import type { Io } from './io.ts'
 import { RUN_OPTIONS, fromEnvironment, metavarOf, readValue, variableOf } from './run-options.ts'
-import { loadCluster, type Cluster, type StopReport } from './supervisor.ts'
+import { loadCluster, type StopReport } from './supervisor.ts'
 
 interface RunFlags extends Record<string, unknown> {
   config?: string | false
@@ -41,10 +41,10 @@ function loggerOf({ io }: Desk, quiet: boolean, json: boolean): { info(message: 
 }
 
 /** Runs it until it ends. The exit code is its own: 0, 1, or 128 + n after a second signal. */
-export async function runScript(desk: Desk, flags: RunFlags, script: string | undefined, args: string[], load: () => Promise<Cluster> = loadCluster): Promise<void> {
+async function runScript(desk: Desk, flags: RunFlags, script: string | undefined, args: string[]): Promise<void> {
   const options = await settings(desk.io, flags, script, args)
   const logger = loggerOf(desk, flags.quiet === true, options.logs === 'json')
-  const { supervise } = await load()
+  const { supervise } = await loadCluster()
   let report: StopReport
   try {
     const supervisor = supervise({ ...options, logger, exit: false })
