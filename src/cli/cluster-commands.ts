@@ -1,0 +1,145 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Command } from 'commander'
+import { act, number, span } from './act.ts'
+import { statusText, Steps } from './cluster-view.ts'
+import { readConfig } from './config.ts'
+import type { Desk } from './desk.ts'
+import { EXIT, Failure } from './failure.ts'
+import { duration, oneLine } from './format.ts'
+import type { Io } from './io.ts'
+import { live, onInterrupt } from './live.ts'
+import { loadCluster, type Cluster, type Command as Order, type ReloadResult, type Status, type StopReport } from './supervisor.ts'
+import { table } from './table.ts'
+
+/** Which supervisor is meant. */
+interface Which {
+  control?: string
+  script?: string
+  config?: string | false
+}
+
+/** How an error of src/cluster ends a command. */
+export function clusterFailure(error: unknown): unknown {
+  const { code, message } = error as { code?: unknown; message?: string }
+  if (error instanceof Failure || typeof code !== 'string' || !code.startsWith('ERR_LAMEDUCK_CLUSTER_')) return error
+  const kind = code.slice('ERR_LAMEDUCK_CLUSTER_'.length)
+  const text = oneLine(message ?? '')
+  if (text.startsWith('rolled-back')) return new Failure(code, text, { exit: EXIT.rolledBack, hint: 'the release before it serves as before' })
+  if (kind === 'NOT_RUNNING') {
+    if (/EACCES|EPERM/.test(text)) return new Failure(code, text, { exit: EXIT.refused, hint: 'the supervisor belongs to another user: run this as that one' })
+    return new Failure(code, text, { exit: EXIT.unreachable, hint: 'is it running? `lameduck status`' })
+  }
+  return new Failure(code, text, { exit: ['OPTION', 'SCRIPT', 'ENV', 'COMMAND'].includes(kind) ? EXIT.usage : EXIT.failed })
+}
+
+/** The control socket that is meant: as said, else that of the only supervisor there is. */
+async function findControl(cluster: Cluster, { control, script, config }: Which, io: Io): Promise<string> {
+  if (control !== undefined) return control
+  if (io.env.LAMEDUCK_CONTROL) return io.env.LAMEDUCK_CONTROL
+  const file = await readConfig(config, io)
+  if (typeof file.control === 'string') return file.control
+  const wanted = script ?? (typeof file.script === 'string' ? file.script : undefined)
+  const cwd = script === undefined && typeof file.cwd === 'string' ? file.cwd : undefined
+  const found = await cluster.findSupervisors(wanted, cwd)
+  const [first, ...others] = found
+  if (!first) {
+    throw new Failure('ERR_LAMEDUCK_CLI_NONE', wanted === undefined ? 'no supervisor of this user runs' : `no supervisor of ${wanted} runs`, { exit: EXIT.unreachable, hint: 'start one: lameduck run SCRIPT; or say --control PATH' })
+  }
+  if (others.length === 0) return first.path
+  const rows = found.map(({ path, status }) => [String(status.pid), status.script, String(status.workers.length), path])
+  io.stderr.write(`${table([{ title: 'pid', right: true }, { title: 'script' }, { title: 'workers', right: true }, { title: 'control socket' }], rows)}\n`)
+  throw new Failure('ERR_LAMEDUCK_CLI_SEVERAL', `${found.length} supervisors run`, { exit: EXIT.usage, hint: `say which: --control ${first.path}, or --script SCRIPT` })
+}
+
+/** Sends an order, and shows what happens until its end. Ctrl-C leaves; what was ordered goes on. */
+async function order(desk: Desk, which: Which, what: Order, title: string): Promise<unknown> {
+  const cluster = await loadCluster()
+  const path = await findControl(cluster, which, desk.io)
+  const steps = new Steps(await live(desk.io.stderr), title)
+  let leave = () => {}
+  const left = new Promise<never>((_, reject) => {
+    leave = onInterrupt(desk.io, () => reject(new Failure('ERR_LAMEDUCK_CLI_INTERRUPTED', `interrupted: ${what.do} goes on over there`, { exit: EXIT.interrupted, hint: 'see `lameduck status`' })))
+  })
+  try {
+    return await Promise.race([left, cluster.command(path, what, { step: step => steps.step(step), waiting: why => steps.waiting(why) })])
+  } catch (error) {
+    throw clusterFailure(error)
+  } finally {
+    leave()
+    await steps.end()
+  }
+}
+
+async function watch(desk: Desk, which: Which, intervalMs: number): Promise<void> {
+  const cluster = await loadCluster()
+  const path = await findControl(cluster, which, desk.io)
+  const view = await live(desk.io.stdout)
+  const interrupt = new AbortController()
+  const stop = onInterrupt(desk.io, () => interrupt.abort())
+  try {
+    while (!interrupt.signal.aborted) {
+      const status = await cluster.command(path, { do: 'status' }).catch((error: unknown) => Promise.reject(clusterFailure(error))) as Status
+      if (desk.json) await desk.print(JSON.stringify(status))
+      else if (desk.io.stdout.isTTY) await view.paint(statusText(desk, status))
+      else await desk.print(`${statusText(desk, status)}\n\n`)
+      await sleep(intervalMs, undefined, { signal: interrupt.signal }).catch(() => {})
+    }
+  } finally {
+    stop()
+    view.end(true)
+  }
+}
+
+const target = (command: Command) => command
+  .option('--control <path>', 'its control socket (env: LAMEDUCK_CONTROL)')
+  .option('--script <script>', 'the supervisor of this script')
+  .option('--config <file>', 'configuration file (env: LAMEDUCK_CONFIG)')
+  .option('--no-config', 'none, even if there is one here')
+  .option('--json', 'JSON on stdout')
+
+function addReload(program: Command, io: Io): void {
+  target(program.command('reload'))
+    .description('replace every worker by one of the script as it is now; waits until that is done')
+    .addHelpText('after', `
+New first, one at a time; the old ones go when the new ones have proved
+themselves. If the new release fails, the old one stays: exit code 5.
+`)
+    .action(act<Which>(io, async (desk, which) => {
+      const result = await order(desk, which, { do: 'reload' }, 'reloading') as ReloadResult
+      const { generation, durationMs, readyBefore, readyLeast } = result
+      await desk.show(result, () => `reloaded: generation ${generation} in ${duration(durationMs)}; ${readyBefore} ready before, never fewer than ${readyLeast}`)
+    }))
+}
+
+/** Commands for a supervisor that runs. */
+export function addClusterCommands(program: Command, io: Io): void {
+  addReload(program, io)
+  target(program.command('status'))
+    .description('the supervisor and its workers')
+    .option('-w, --watch', 'again and again, until Ctrl-C')
+    .option('--interval <time>', 'between two looks (default: 1s)', span('--interval'))
+    .action(act<Which & { watch?: boolean; interval?: number }>(io, async (desk, { watch: again, interval = 1_000, ...which }) => {
+      if (again) return watch(desk, which, Math.max(50, interval))
+      const cluster = await loadCluster()
+      try {
+        const status = await cluster.command(await findControl(cluster, which, io), { do: 'status' }) as Status
+        return await desk.show(status, () => statusText(desk, status))
+      } catch (error) {
+        throw clusterFailure(error)
+      }
+    }))
+  target(program.command('stop'))
+    .description('let every worker drain, and end the supervisor; waits until that is done')
+    .action(act<Which>(io, async (desk, which) => {
+      const report = await order(desk, which, { do: 'stop' }, 'stopping') as StopReport
+      await desk.show(report, () => `stopped: ${report.outcome} in ${duration(report.durationMs)}`)
+    }))
+  target(program.command('scale <workers>'))
+    .description('another number of workers; waits until they are ready, or gone')
+    .action(act<Which>(io, async (desk, which, workers = '') => {
+      const wanted = number('the number of workers', { least: 1, most: 256, whole: true })(workers)
+      const status = await order(desk, which, { do: 'scale', workers: wanted }, `scaling to ${wanted}`) as Status
+      await desk.show(status, () => statusText(desk, status))
+    }))
+}
+

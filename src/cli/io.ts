@@ -1,0 +1,28 @@
+import type { Readable, Writable } from 'node:stream'
+
+/** A stream that may be a terminal. */
+export type Screen = Writable & { isTTY?: boolean; columns?: number; rows?: number }
+
+/** All that a command has of the world around it; `process` has it, tests bring their own. */
+export interface Io {
+  stdin: Readable & { isTTY?: boolean }
+  stdout: Screen
+  stderr: Screen
+  env: Record<string, string | undefined>
+  cwd(): string
+  /** SIGINT, SIGTERM, SIGHUP; of `status --watch`, `heap snapshot` and the like. */
+  on(event: NodeJS.Signals, listener: () => void): unknown
+  off(event: NodeJS.Signals, listener: () => void): unknown
+}
+
+/** Colours only where a person looks. @see https://no-color.org */
+export function hasColour(stream: Screen, { NO_COLOR = '', TERM }: Io['env']): boolean {
+  return stream.isTTY === true && NO_COLOR === '' && TERM !== 'dumb'
+}
+
+/** Writes, and waits while the reader is slow. */
+export function write(stream: Writable, text: string | Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    stream.write(text, error => error ? reject(error) : resolve())
+  })
+}

@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Endpoint, Terminal } from './fixtures/cli-endpoint.ts'
+
+const main = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
+const tsx = import.meta.resolve('tsx')
+const env = { ...process.env, NODE_OPTIONS: '', NODE_TEST_CONTEXT: undefined, LAMEDUCK_OPS_URL: '', LAMEDUCK_OPS_SOCKET: '' }
+
+interface Ended { code: number | null; signal: string | null; stdout: string; stderr: string }
+
+/** A real process; `during` sees it while it runs. */
+function lameduck(argv: string[], during: (child: ReturnType<typeof spawn>) => void = () => {}, cwd?: string): Promise<Ended> {
+  const child = spawn(process.execPath, ['--import', tsx, main, ...argv], { env, stdio: ['ignore', 'pipe', 'pipe'], cwd })
+  let [stdout, stderr] = ['', '']
+  child.stdout.setEncoding('utf8').on('data', (text: string) => { stdout += text })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => { stderr += text })
+  during(child)
+  return new Promise(resolve => child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr })))
+}
+
+test('help and version are output, a missing command is not; help tells of commands, exit codes and examples', async () => {
+  const [help, version, nothing] = await Promise.all([lameduck(['ops', '--help']), lameduck(['--version']), lameduck([])])
+  assert.deepEqual([help.code, help.stderr], [0, ''])
+  assert.match(help.stdout, /There is no option for the token itself/)
+  assert.match(version.stdout, /^\d+\.\d+\.\d+\n$/)
+  assert.deepEqual([nothing.code, nothing.stdout], [2, ''])
+  assert.match(nothing.stderr, /Exit codes: 0 done; 1 failed; 2 wrong .*\n?3 cannot reach it; 4 refused; 5 rolled back; 130 interrupted/)
+})
+
+test('whoever stops reading our output gets no crash', async () => {
+  await using endpoint = new Endpoint({ 'GET /metrics': (_, res) => res.end('lameduck_x 1\n'.repeat(500_000)) })
+  const where = await endpoint.listen()
+  const ended = await lameduck(['ops', ...where, 'metrics'], child => child.stdout?.once('data', () => child.stdout?.destroy()))
+  assert.deepEqual([ended.code, ended.signal, ended.stderr], [0, null, ''])
+})
+
+test('a real SIGINT cancels the job over there', async () => {
+  const job = { id: 'j1', kind: 'cpu-profile', by: 'me', state: 'running', startedAt: new Date().toISOString(), phase: 'sampling' }
+  await using endpoint = new Endpoint({ 'POST /cpu/profile': (_, res) => res.writeHead(202).end(JSON.stringify(job)), 'GET /jobs/j1': job, 'DELETE /jobs/j1': {} })
+  const where = await endpoint.listen()
+  const { code, signal, stderr } = await lameduck(['ops', ...where, 'cpu'], child => child.stderr?.on('data', (text: string) => {
+    if (text.includes('sampling')) child.kill('SIGINT')
+  }))
+  assert.deepEqual([code, signal], [130, null])
+  assert.match(stderr, /job j1 is cancelled/)
+  assert.ok(endpoint.calls.includes('DELETE /jobs/j1'))
+})
+
+test('a configuration in TypeScript is read where Node takes types out, and said to be none elsewhere', async () => {
+  const terminal = new Terminal()
+  writeFileSync(join(terminal.folder, 'lameduck.config.ts'), 'const config: { wokers: number } = { wokers: 1 }\nexport default config\n')
+  const { code, stderr } = await lameduck(['run', 'a.js'], undefined, terminal.folder)
+  assert.equal(code, 2)
+  // The tests' own loader takes types out on every Node: what is wrong with it is the key.
+  assert.match(stderr, /has an unknown key 'wokers'/)
+})
+
+test('the completion for bash completes commands, options and what is beneath, in a real bash', async () => {
+  const { stdout: script, code } = await lameduck(['completion', 'bash'])
+  assert.equal(code, 0)
+  const complete = (...words: string[]) => {
+    const text = `${script}\nCOMP_WORDS=(lameduck "$@"); COMP_CWORD=$#; _lameduck; printf '%s\\n' "\${COMPREPLY[@]}"`
+    const { status, stdout, stderr } = spawnSync('bash', ['--norc', '-c', text, 'bash', ...words], { encoding: 'utf8' })
+    assert.deepEqual([status, stderr], [0, ''])
+    return stdout.trim().split('\n')
+  }
+  assert.deepEqual(complete('re'), ['reload'])
+  assert.deepEqual(complete('ops', 'he'), ['heap'])
+  assert.deepEqual(complete('ops', '--json', 'heap', 's'), ['snapshot'])
+  assert.deepEqual(complete('ops', 'heap', 'snapshot', '--i'), ['--isolate'])
+  assert.deepEqual(complete('ops', 'heap', 'snapshot', '--soc'), ['--socket'])
+  assert.deepEqual(complete('run', '--max-r'), ['--max-rss', '--max-requests'])
+})
+
+test('the completions for zsh and fish name every command', async () => {
+  for (const shell of ['zsh', 'fish']) {
+    const terminal = new Terminal()
+    assert.equal(await terminal.run('completion', shell), 0)
+    for (const path of ['lameduck ops heap snapshot', 'lameduck ops rules arm', 'lameduck status']) assert.ok(terminal.stdout.text.includes(path), `${shell}: ${path}`)
+    const found = spawnSync(shell, ['-n', '-c', terminal.stdout.text], { encoding: 'utf8' })
+    // Where the shell is installed, it reads it.
+    if (!found.error) assert.equal(found.stderr, '')
+  }
+})
