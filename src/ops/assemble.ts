@@ -27,10 +27,13 @@ import { probeRoutes } from './state/probes.ts'
 import { stateRoutes } from './state/routes.ts'
 import { View } from './state/view.ts'
 import { watchPart } from './watch/routes.ts'
+import type { RuleInput } from './watch/rule.ts'
 
 /** What the main thread tells an endpoint that is to open. */
 export interface Opening {
   custom: CustomSign[]
+  /** Beyond those of the options: armed from code before a crash. */
+  rules: RuleInput[]
 }
 
 /** An endpoint on this thread, for those who hand requests over. */
@@ -52,14 +55,14 @@ const state: Part = bench => {
 }
 
 /** Every part of the endpoint's side. */
-export function parts(bench: Bench): Part[] {
+export function parts(bench: Bench, rules: readonly RuleInput[] = []): Part[] {
   const { act, profile } = actor(bench)
   const watch = watchPart({
     onMajor: listener => gcLog(bench.main).onMajor(listener),
     act,
     profile,
     limit: bench.heapLimit,
-    rules: bench.settings.rules,
+    rules: [...bench.settings.rules, ...rules],
   })
   return [state, gcPart, watch, heapPart, inspect]
 }
@@ -69,7 +72,7 @@ interface Open {
   close(): Promise<void>
 }
 
-async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean, { custom }: Opening): Promise<Open> {
+async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean, { custom, rules }: Opening): Promise<Open> {
   const log = (message: string) => main.tell('log', message)
   const audit = createAudit({ file: settings.audit, onEntry: (entry: AuditEntry) => main.tell('audit', entry), log })
   const artifacts = await openArtifacts(settings.files)
@@ -80,7 +83,7 @@ async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker
   })
   const { heap_size_limit: heapLimit } = worker ? await main.call<{ heap_size_limit: number }>('heap.statistics') : v8.getHeapStatistics()
   const bench: Bench = { main, settings, worker, connect: connector(worker), view: new View(main, heartbeat), audit, jobs, artifacts, heapLimit }
-  const made = parts(bench).map(part => part(bench))
+  const made = parts(bench, rules).map(part => part(bench))
   const authorize: Authorize = request => main.call('authorize', request, { timeoutMs: 1_000 })
   const routes: Route[] = made.flatMap(({ routes }) => routes)
   const endpoint = createEndpoint({ settings, routes, audit, authorize, log })

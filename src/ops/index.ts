@@ -5,4 +5,6 @@ export { Ops, ops, type Address, type OpsEvents } from './ops.ts'
 export type {
   AuthOptions, FileOptions, HeavyOptions, LimitOptions, Listen, OpsOptions, ProbeOptions, TokenOptions,
 } from './options.ts'
+export type { RuleInput } from './watch/rule.ts'
+export type { RuleReport } from './watch/rules.ts'
 export type { Leveled } from './state/loggers.ts'

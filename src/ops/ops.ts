@@ -12,6 +12,8 @@ import type { Link } from './link.ts'
 import { outposts } from './outposts.ts'
 import type { OpsOptions, Settings } from './options.ts'
 import { settle } from './settle.ts'
+import type { RuleInput } from './watch/rule.ts'
+import type { RuleReport } from './watch/rules.ts'
 import { startHere, startWorker, type Thread } from './thread.ts'
 
 /** Between two starts of an endpoint that crashed: 100 ms, doubled each time up to this. */
@@ -51,6 +53,7 @@ export class Ops {
   #emitter = new EventEmitter()
   #heartbeat = new Heartbeat().start()
   #custom = new CustomRoutes()
+  #rules = new Map<string, RuleInput>()
   #thread: Thread | undefined
   #address: Address = {}
   #stopOutposts = () => {}
@@ -112,10 +115,25 @@ export class Ops {
     }
   }
 
+  /** Rules that take a snapshot or a profile by themselves; see docs/leak-watch.md. Those that are armed here survive a crash of the endpoint's thread. */
+  readonly rules = {
+    /** @throws {LameduckError} `ERR_LAMEDUCK_OPS_RULE`, `ERR_LAMEDUCK_OPS_RULES_FULL`, as a rejection. */
+    arm: async (rule: RuleInput): Promise<RuleReport> => {
+      const report = await this.#ask<RuleReport>('rules.arm', rule)
+      this.#rules.set(rule.name, rule)
+      return report
+    },
+    /** @returns Whether there was one. */
+    disarm: (name: string): Promise<boolean> => {
+      this.#rules.delete(name)
+      return this.#ask<boolean>('rules.disarm', name)
+    },
+    list: (): Promise<RuleReport[]> => this.#ask<RuleReport[]>('rules.list'),
+  }
+
   /** Reads tokens again, from where the options say. */
   async reload(): Promise<void> {
-    await this.#ready
-    await this.#thread?.link.call('reload')
+    await this.#ask('reload')
   }
 
   on<E extends keyof OpsEvents>(event: E, listener: (...args: OpsEvents[E]) => void): this {
@@ -152,6 +170,15 @@ export class Ops {
     await this.close()
   }
 
+  async #ask<T>(name: string, params?: unknown): Promise<T> {
+    await this.#ready
+    const { link } = this.#thread ?? {}
+    if (!link) throw new LameduckError('ERR_LAMEDUCK_STATE', 'the endpoint is closed')
+    return link.call<T>(name, params).catch((error: unknown) => {
+      throw asLameduck(error)
+    })
+  }
+
   async #start(): Promise<this> {
     // Not before those who made it could listen to it.
     await null
@@ -166,7 +193,7 @@ export class Ops {
     this.#stopOutposts = this.#outposts(thread.link)
     try {
       this.#address = await Promise.race([
-        thread.link.call<Address>('open', { custom: this.#custom.signs } satisfies Opening, { timeoutMs: START_MS }),
+        thread.link.call<Address>('open', { custom: this.#custom.signs, rules: [...this.#rules.values()] } satisfies Opening, { timeoutMs: START_MS }),
         thread.ended.then(error => Promise.reject(error ?? new Error('its thread has ended'))),
       ])
     } catch (error) {

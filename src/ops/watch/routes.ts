@@ -116,7 +116,7 @@ function armAll(rules: Rules, given: readonly RuleInput[]): void {
 
 /** The leak watch and the rules: `/leaks`, `/rules`. */
 export function watchPart({ onMajor, act, limit, profile, rules: given = [], perProcess = 10 }: WatchOptions): Part {
-  return ({ audit }: Bench) => {
+  return ({ audit, main }: Bench) => {
     const watch = new LeakWatch({ limit })
     const growers = profile && new Growers({ profile })
     const rules = new Rules({
@@ -128,6 +128,11 @@ export function watchPart({ onMajor, act, limit, profile, rules: given = [], per
       },
     })
     armAll(rules, given)
+    main.offer({
+      'rules.arm': (rule: RuleInput) => rules.arm(checkRule(rule), 'code'),
+      'rules.disarm': (name: string) => rules.disarm(name),
+      'rules.list': () => rules.list(),
+    })
     const stop = onMajor(sample => {
       const changed = watch.add(sample)
       if (changed && watch.verdict === 'watch') void growers?.look()
