@@ -1,12 +1,15 @@
 import { setImmediate } from 'node:timers/promises'
 
-/** Grows, drops and grows a heap, with turns of the loop between, until `done`: V8 collects all of it by its own decision. */
+/**
+ * Keeps objects and what lies outside of the heap until they are old, then drops them, until `done`: V8 collects all of it, each
+ * few hundred MB, by its own decision.
+ */
 export async function churn(done: () => boolean, ms = 20_000): Promise<void> {
-  const kept: unknown[][] = []
+  const kept: unknown[] = []
   for (const until = Date.now() + ms; !done();) {
     if (Date.now() > until) throw new Error(`no end of the churn within ${ms} ms`)
-    kept.push(Array.from({ length: 50_000 }, (_, i) => ({ i, more: [i] })))
-    if (kept.length > 12) kept.length = 0
+    kept.push(Array.from({ length: 20_000 }, (_, i) => ({ i, more: [i] })), Buffer.allocUnsafeSlow(16 * 2 ** 20))
+    if (kept.length > 40) kept.length = 0
     await setImmediate()
   }
 }
@@ -23,8 +26,8 @@ export async function litter(done: () => boolean, ms = 20_000): Promise<void> {
 }
 
 /** Until the event of a GC must have been delivered: two turns of the loop for `perf_hooks`, and what a busy machine adds. */
-export async function until(done: () => boolean, ms = 10_000): Promise<void> {
+export async function until(done: () => boolean, what = () => '', ms = 10_000): Promise<void> {
   for (const end = Date.now() + ms; !done(); await setImmediate()) {
-    if (Date.now() > end) throw new Error(`not within ${ms} ms`)
+    if (Date.now() > end) throw new Error(`not within ${ms} ms ${what()}`)
   }
 }

@@ -55,8 +55,8 @@ test('gc-stats and perf_hooks tell of the same major GCs: same time, same pause,
     onGC(gc => void (isMajor(gc) && hooks.push(gc)), { source: 'perf_hooks' }),
   ]
   collect()
-  await until(() => stats.length === 1 && hooks.length === 1)
-  await churn(() => stats.length > 1 && hooks.length === stats.length)
+  await churn(() => stats.length > 1)
+  await until(() => hooks.length >= stats.length)
   for (const stop of stops) stop()
   for (const [index, one] of stats.entries()) {
     const other = hooks[index] as MajorGC
@@ -69,22 +69,22 @@ test('gc-stats and perf_hooks tell of the same major GCs: same time, same pause,
 
 test('without the profiler, what a major GC left is read late and yet nearly right; with it, exactly', async () => {
   const [late, exact]: [MajorGC[], MajorGC[]] = [[], []]
+  const ours = (gc: GC) => isMajor(gc) && gc.forced
   const stops = [
-    onGC(gc => void (isMajor(gc) && late.push(gc)), { source: 'perf_hooks' }),
-    onGC(gc => void (isMajor(gc) && exact.push(gc)), { source: 'perf_hooks', exact: true }),
+    onGC(gc => void (ours(gc) && late.push(gc as MajorGC)), { source: 'perf_hooks' }),
+    onGC(gc => void (ours(gc) && exact.push(gc as MajorGC)), { source: 'perf_hooks', exact: true }),
   ]
   for (let round = 1; round <= 3; round++) {
     const kept = Array.from({ length: 100_000 }, (_, i) => ({ i }))
     collect()
-    await until(() => late.length === round && exact.length === round)
+    await until(() => late.length >= round && exact.length >= round, () => JSON.stringify({ round, late, exact }))
     assert.equal(kept.length, 100_000)
   }
   for (const stop of stops) stop()
-  for (const [index, { after, before }] of exact.entries()) {
-    const other = late[index] as MajorGC
-    assert.ok(exact[index]?.exact && !other.exact)
+  for (const { after, before, exact: exactly, at } of exact) {
+    const other = late.find(gc => gc.at === at)
+    assert.ok(exactly && other && !other.exact)
     assert.ok(before && before.used >= after.used, 'it does not make the heap larger')
-    assert.equal(late[index]?.at, exact[index]?.at)
     const ratio = other.after.used / after.used
     assert.ok(ratio > 0.9 && ratio < 1.25, `late ${other.after.used}, exact ${after.used}`)
   }
@@ -97,13 +97,15 @@ test('a collection of ours is told as forced, frees what is garbage, and leaves 
   let garbage: unknown = Array.from({ length: 300_000 }, (_, i) => ({ i, more: [i] }))
   assert.ok(garbage)
   garbage = undefined
-  const { before, after, pauseMs } = collect()
-  await until(() => heard.length >= sources.length)
+  const { before, after, pauseMs, at } = collect()
+  // V8 may have had reason of its own for another one, before.
+  const ours = () => heard.filter(gc => Math.abs(gc.at - at) < 1)
+  await until(() => ours().length >= sources.length)
   for (const stop of stops) stop()
   assert.ok(before.used - after.used > 10e6, `${before.used} to ${after.used}`)
   assert.ok(pauseMs > 0)
-  assert.deepEqual(new Set(heard.map(gc => gc.source)), new Set(sources))
-  assert.ok(heard.every(gc => gc.forced))
+  assert.deepEqual(ours().map(gc => gc.source).sort(), [...sources].sort())
+  assert.ok(ours().every(gc => gc.forced))
   assert.equal(typeof globalThis.gc, 'undefined')
   assert.equal(vm.runInNewContext('typeof gc'), 'undefined')
 })
@@ -112,10 +114,15 @@ test('the GCs that V8 runs for a snapshot of ours are told as forced', async () 
   const sources: GCSource[] = addon ? ['perf_hooks'] : ['perf_hooks', 'gc-stats']
   const heard: MajorGC[] = []
   const stops = sources.map(source => onGC(gc => void (isMajor(gc) && heard.push(gc)), { source }))
-  await forcing(async () => v8.getHeapSnapshot().destroy())
-  await until(() => sources.every(source => heard.some(gc => gc.source === source)))
+  const from = Date.now()
+  const to = await forcing(async () => {
+    v8.getHeapSnapshot().destroy()
+    return Date.now()
+  })
+  const within = () => heard.filter(gc => gc.at > from && gc.at < to)
+  await until(() => sources.every(source => within().filter(gc => gc.source === source).length >= 2))
   for (const stop of stops) stop()
-  assert.ok(heard.every(gc => gc.forced), JSON.stringify(heard.map(gc => gc.forced)))
+  assert.ok(within().every(gc => gc.forced), JSON.stringify(heard))
 })
 
 test('afterMajorGC waits for a GC of V8\'s own, not for one of ours', async () => {
