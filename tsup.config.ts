@@ -1,24 +1,8 @@
-import { defineConfig } from 'tsup'
+import { cpSync } from 'node:fs'
+import { defineConfig, type Options } from 'tsup'
 
-export default defineConfig({
-  entry: {
-    index: 'src/core/index.ts',
-    express: 'src/adapters/express.ts',
-    koa: 'src/adapters/koa.ts',
-    hapi: 'src/adapters/hapi.ts',
-    fastify: 'src/adapters/fastify.ts',
-    nestjs: 'src/adapters/nestjs.ts',
-    ws: 'src/adapters/ws.ts',
-    stoppable: 'src/adapters/stoppable.ts',
-    // What `require('lameduck/stoppable')` gives: with one default export and nothing else, cjsInterop makes it the function itself, in code and types.
-    'stoppable-cjs': 'src/adapters/stoppable-cjs.ts',
-    terminus: 'src/adapters/terminus.ts',
-    'http-terminator': 'src/adapters/http-terminator.ts',
-  },
-  format: ['esm', 'cjs'],
+const shared: Options = {
   target: 'node20',
-  dts: true,
-  cjsInterop: true,
   // Imports stay as written, with `node:`: a package that is called http cannot come between.
   removeNodeProtocol: false,
   // The subpaths share one copy of the core per format, in CJS as well (tsup splits only ESM by default).
@@ -26,5 +10,48 @@ export default defineConfig({
   // No source maps: the output is not minified and keeps its names, so a stack trace reads well without them, and they
   // would double what every service installs.
   sourcemap: false,
-  clean: true,
-})
+}
+
+export default defineConfig([
+  {
+    ...shared,
+    entry: {
+      index: 'src/core/index.ts',
+      express: 'src/adapters/express.ts',
+      koa: 'src/adapters/koa.ts',
+      hapi: 'src/adapters/hapi.ts',
+      fastify: 'src/adapters/fastify.ts',
+      nestjs: 'src/adapters/nestjs.ts',
+      ws: 'src/adapters/ws.ts',
+      stoppable: 'src/adapters/stoppable.ts',
+      // What `require('lameduck/stoppable')` gives: with one default export and nothing else, cjsInterop makes it the function itself, in code and types.
+      'stoppable-cjs': 'src/adapters/stoppable-cjs.ts',
+      terminus: 'src/adapters/terminus.ts',
+      'http-terminator': 'src/adapters/http-terminator.ts',
+      ops: 'src/ops/index.ts',
+      gc: 'src/ops/gc/index.ts',
+    },
+    format: ['esm', 'cjs'],
+    dts: true,
+    cjsInterop: true,
+    // `import.meta.url` in CJS: where the worker's program is.
+    shims: true,
+    clean: true,
+  },
+  {
+    ...shared,
+    // The endpoint's worker is a program of its own, whoever starts it.
+    entry: { 'ops-worker': 'src/ops/worker.ts' },
+    format: 'esm',
+    splitting: false,
+    onSuccess: async () => cpSync('src/ops/page', 'dist/ops-page', { recursive: true, filter: source => !source.endsWith('.ts') }),
+  },
+  {
+    ...shared,
+    // Its packages come with it: an installed lameduck brings none along.
+    entry: { cli: 'src/cli/main.ts' },
+    format: 'esm',
+    splitting: false,
+    noExternal: ['commander', 'cli-table3', 'cli-progress', 'picocolors', 'log-update', 'ws'],
+  },
+])

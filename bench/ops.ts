@@ -111,7 +111,9 @@ async function cost(pairs: number): Promise<{ perSecond: number; cpu: number; rs
       }
       for (const site of [bare, watched, watched, bare]) await shoot(site)
       for (let i = 0; i < 4; i++) {
-        const [a, b] = i % 2 === 0 ? [await shoot(bare), await shoot(watched)] : [await shoot(watched), await shoot(bare)].reverse() as [Awaited<ReturnType<typeof shoot>>, Awaited<ReturnType<typeof shoot>>]
+        const first = i % 2 === 0 ? await shoot(bare) : undefined
+        const b = await shoot(watched)
+        const a = first ?? await shoot(bare)
         ratios.perSecond.push(b.perSecond / a.perSecond)
         ratios.cpu.push(b.cpu / a.cpu)
         ratios.rss.push((b.rss - a.rss) / 2 ** 20)

@@ -29,7 +29,7 @@ const port = (server: http.Server): Target => ({ url: `http://127.0.0.1:${(serve
 function listening(server: http.Server): Promise<Mounted> {
   return new Promise(resolve => void server.listen(0, '127.0.0.1', () => resolve({
     at: port(server),
-    close: () => void server.close().closeAllConnections(),
+    close: () => server.close().closeAllConnections(),
   })))
 }
 

@@ -79,7 +79,7 @@ async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker
   const note = (fields: Parameters<typeof audit.write>[0]) => void audit.write(fields).catch(() => {})
   const jobs = createJobs({
     ...settings.heavy,
-    onChange: ({ id, kind, by, state, problem }, from) => note({ event: 'job', who: by, from, job: id, kind, state, ...(problem?.code !== undefined && { code: String(problem.code) }) }),
+    onChange: ({ id, kind, by, state, problem }, from) => note({ event: 'job', who: by, from, job: id, kind, state, ...(typeof problem?.code === 'string' && { code: problem.code }) }),
   })
   const { heap_size_limit: heapLimit } = worker ? await main.call<{ heap_size_limit: number }>('heap.statistics') : v8.getHeapStatistics()
   const bench: Bench = { main, settings, worker, connect: connector(worker), view: new View(main, heartbeat), audit, jobs, artifacts, heapLimit }
@@ -104,7 +104,7 @@ async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker
     async close() {
       await jobs.close()
       await endpoint.close()
-      await Promise.allSettled(made.map(({ close }) => close?.()))
+      await Promise.allSettled(made.map(async ({ close }) => close?.()))
       await artifacts.close()
       await audit.close()
     },

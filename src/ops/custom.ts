@@ -84,8 +84,8 @@ export class CustomRoutes {
   }
 }
 
-function sign(id: number, { handler: _, ...route }: CustomRoute): CustomSign {
-  return { ...route, id }
+function sign(id: number, { method, path, scope, summary, params, timeoutMs }: CustomRoute): CustomSign {
+  return { id, method, path, scope, ...(summary !== undefined && { summary }), ...(params && { params }), ...(timeoutMs !== undefined && { timeoutMs }) }
 }
 
 /** The endpoint's side of a custom route. */

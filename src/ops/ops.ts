@@ -181,7 +181,7 @@ export class Ops {
 
   async #start(): Promise<this> {
     // Not before those who made it could listen to it.
-    await null
+    await Promise.resolve()
     await this.#open()
     return this
   }

@@ -13,7 +13,7 @@ function applicationOutpost({ auth, metrics }: OpsOptions): Outpost {
   return ({ link }) => {
     link.offer({
       authorize: async (request: Parameters<NonNullable<NonNullable<OpsOptions['auth']>['authorize']>>[0]) => (await auth?.authorize?.(request)) ?? null,
-      metrics: async () => String((await metrics?.()) ?? ''),
+      metrics: async () => (await metrics?.()) ?? '',
     })
     return () => {}
   }

@@ -3,6 +3,7 @@ import { assemble } from './assemble.ts'
 import type { Heartbeat } from './heartbeat.ts'
 import { Link } from './link.ts'
 import type { Settings } from './options.ts'
+import { mainFile } from './peer.ts'
 import type { WorkerData } from './worker.ts'
 
 /** An endpoint's thread that has been started. */
@@ -29,7 +30,7 @@ function program(): { source: URL | string; eval: boolean } {
 /** Starts the endpoint in a worker thread: it answers while the main thread hangs. */
 export function startWorker(settings: Settings, heartbeat: Heartbeat): Thread {
   const { port1, port2 } = new MessageChannel()
-  const data: WorkerData = { port: port2, settings, heartbeat: heartbeat.buffer }
+  const data: WorkerData = { port: port2, settings, heartbeat: heartbeat.buffer, mainFile }
   const { source, eval: evaluated } = program()
   const worker = new Worker(source, {
     eval: evaluated,

@@ -10,6 +10,8 @@ export interface WorkerData {
   port: MessagePort
   settings: Settings
   heartbeat: SharedArrayBuffer
+  /** See `peer.ts`. */
+  mainFile: string | undefined
 }
 
 const { port, settings, heartbeat } = workerData as WorkerData

@@ -57,10 +57,13 @@ function load(): Loaded {
   return { why }
 }
 
-/** Where to look: from here (it is a peer), the application's main file (npm link, pnpm, a bundle elsewhere), the working directory. */
+/**
+ * Where to look: from here (it is a peer), and from the application's main file (npm link, pnpm, a bundle elsewhere). Not in the working
+ * directory: others may be able to write there.
+ */
 function places(): string[] {
   const main = process.argv[1]
-  return [import.meta.url, ...(main ? [main] : []), `${process.cwd()}/package.json`]
+  return [import.meta.url, ...(main ? [main] : [])]
 }
 
 function listen(emitter: GcStats, deliver: Deliver): () => void {

@@ -3,7 +3,6 @@ import path from 'node:path'
 import { check, checkDuration, checkKeys } from '../../core/options.ts'
 import { takeSnapshot, type Taken } from '../heap/take.ts'
 import type { MajorGC } from './event.ts'
-import { forcing } from './forced.ts'
 import { onGC } from './hook.ts'
 
 /** Options of {@link snapshotAfterGC}. */
@@ -58,7 +57,7 @@ export function snapshotAfterGC(options: SnapshotOptions): Standing {
     if (settled.when !== 'next' && !asked(settled.when, gc, fail)) return
     running = life.running = true
     try {
-      taken.push(await forcing(() => takeSnapshot(fileName(settled.dir), { force: settled.force })))
+      taken.push(await takeSnapshot(fileName(settled.dir), { force: settled.force }))
       notBefore = performance.now() + settled.cooldownMs
       running = life.running = false
       if (stopped || taken.length >= settled.count || life.taken >= MOST_PER_PROCESS) stop()

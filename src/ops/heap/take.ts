@@ -1,5 +1,6 @@
 import { constants, closeSync, lstatSync, openSync, rmSync } from 'node:fs'
 import v8 from 'node:v8'
+import { beginForcing } from '../gc/forced.ts'
 import { Problem } from '../http/problem.ts'
 import { diskProblem } from './folder.ts'
 import { availableMemory } from './memory.ts'
@@ -122,7 +123,12 @@ export async function takeSnapshot(path: string, { force = false }: { force?: bo
     const rssBefore = process.memoryUsage.rss()
     const peakBefore = process.resourceUsage().maxRSS * 1_024
     const began = performance.now()
-    v8.writeHeapSnapshot(path)
+    const natural = beginForcing()
+    try {
+      v8.writeHeapSnapshot(path)
+    } finally {
+      natural()
+    }
     const pauseMs = Math.round(performance.now() - began)
     const rssAfter = process.memoryUsage.rss()
     learn(usedHeap, rssBefore, rssAfter, peakBefore, pauseMs)

@@ -22,7 +22,6 @@ export interface InspectorSession {
    */
   post<T = Record<string, unknown>>(method: string, params?: object, options?: { timeoutMs?: number }): Promise<T>
   /** @returns What stops it. */
-  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- An event's shape is its listener's word.
   on<T = Record<string, unknown>>(event: string, listener: (params: T) => void): () => void
   disconnect(): void
 }
@@ -81,7 +80,6 @@ class Inspection implements InspectorSession {
     })
   }
 
-  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- As above.
   on<T>(event: string, listener: (params: T) => void): () => void {
     const hear = ({ params }: { params: T }) => listener(params)
     this.#session.on(event, hear as never)

@@ -10,7 +10,7 @@
   const span = ms => (ms < 1_000 ? `${Math.round(ms)} ms` : ms < 120_000 ? `${(ms / 1_000).toFixed(1)} s` : ms < 7_200_000 ? `${Math.round(ms / 60_000)} min` : `${(ms / 3_600_000).toFixed(1)} h`)
 
   /** Relative, so that it works under any prefix. */
-  async function call(path, method = 'GET', body = undefined) {
+  async function call(path, method = 'GET', body) {
     const response = await fetch(path.slice(1), {
       method,
       headers: { Authorization: `Bearer ${token}`, ...(body !== undefined && { 'Content-Type': 'application/json' }) },
@@ -116,7 +116,7 @@
 
   function showWork(jobs, artifacts) {
     at('jobs-table').hidden = jobs.length === 0
-    at('jobs').replaceChildren(...jobs.slice(-8).reverse().map(({ kind, by, state, phase, progress, problem }) =>
+    at('jobs').replaceChildren(...jobs.slice(-8).toReversed().map(({ kind, by, state, phase, progress, problem }) =>
       row([kind, by, state, problem?.detail ?? `${phase}${progress === undefined ? '' : ` ${Math.round(progress * 100)} %`}`])))
     at('artifacts-table').hidden = artifacts.length === 0
     at('artifacts').replaceChildren(...artifacts.map(artifact =>
@@ -146,7 +146,7 @@
       if (leaks) showLeaks(leaks)
       showWork(list(jobs, 'jobs'), list(artifacts, 'artifacts'))
     } catch (error) {
-      if (error.status === 401) return void leave('This token is not, or no longer, one of this endpoint.')
+      if (error.status === 401) return leave('This token is not, or no longer, one of this endpoint.')
       at('stale').textContent = `No answer: ${error.message}`
     }
     timer = setTimeout(() => void look(), POLL_MS)

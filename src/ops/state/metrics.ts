@@ -1,7 +1,6 @@
-import { createRequire } from 'node:module'
-import { Problem } from '../http/problem.ts'
 import type { Reply, Route } from '../http/route.ts'
 import type { Bench } from '../part.ts'
+import { requirePeer } from '../peer.ts'
 import type { State } from './report.ts'
 
 /** What prom-client has, as far as it is used here. */
@@ -62,18 +61,6 @@ export function metricsOf({ snapshot, blockedMs, ageMs, pause }: State, gc: GcTo
   ]
 }
 
-/** @throws {Problem} 501 when it is not installed where the application is. */
-function promClient(): PromClient {
-  for (const from of [`${process.cwd()}/package.json`, import.meta.url]) {
-    try {
-      return createRequire(from)('prom-client') as PromClient
-    } catch {
-      // Not there: perhaps beside us.
-    }
-  }
-  throw new Problem(501, 'ERR_LAMEDUCK_OPS_PEER', 'metrics need the package prom-client: npm install prom-client', { package: 'prom-client' })
-}
-
 /** As Prometheus' text. A registry of its own for each answer: what has gone (a kind, a state) is then not reported for ever. */
 async function text(metrics: Metric[], { Registry, Gauge }: PromClient): Promise<{ body: string; type: string }> {
   const registry = new Registry()
@@ -100,7 +87,7 @@ export function metricRoutes({ main, view, settings }: Bench, gc: () => GcTotals
     problems: { 501: ['ERR_LAMEDUCK_OPS_PEER'] },
     success: { status: 200, types: ['text/plain'], description: 'Prometheus\' text format' },
     async handler(): Promise<Reply> {
-      const client = promClient()
+      const client = requirePeer('prom-client', 'metrics') as PromClient
       const [state, added] = await Promise.all([view.state(), own()])
       const { body, type } = await text(metricsOf(state, gc()), client)
       return { body: added === '' ? body : `${body}\n${added}`, type }
