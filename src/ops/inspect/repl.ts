@@ -198,11 +198,11 @@ class Session {
     const unhear = await listen(this.#evaluator, name, message => this.#send({ id, type: 'console', ...message }))
     try {
       const outcome = await this.#withLast(code, { expression: code, timeoutMs, sideEffects, awaitPromise, depth }, name)
+      await end({ status: 200, threw: !outcome.ok })
       this.#send({
         id, type: 'result', durationMs: Math.round(performance.now() - begun), ...outcome,
         ...(!outcome.ok && outcome.exception.text.startsWith('SyntaxError') && { recoverable: isRecoverable(code) }),
       })
-      await end({ status: 200, threw: !outcome.ok })
     } catch (error) {
       await end(error instanceof Problem ? { status: error.status, code: error.code } : { status: 500 })
       throw error
