@@ -1,6 +1,7 @@
 /**
  * Records what the major GCs of a small program leave: for `test/fixtures/leaky-*.ts`, whose series are kept in
- * `test/fixtures/heap-series/`. To record one again: `npx tsx test/fixtures/leaky-cache.ts NAME.json`.
+ * `test/fixtures/heap-series/`. To record one again: `node --max-old-space-size=160 --import tsx test/fixtures/leaky-cache.ts FILE`;
+ * with so small a heap major GCs come often enough for a recording of a minute.
  */
 import { writeFileSync } from 'node:fs'
 import { constants, PerformanceObserver, type PerformanceEntry } from 'node:perf_hooks'

@@ -48,8 +48,8 @@ export const RULE = {
   pace: { least: 0.7, sure: 0.2, straight: 0.9, errors: 3 },
   evenness: 0.3,
   z: 4,
-  /** By how much a window of up to `short` GCs must have grown, and one of `long` or more. */
-  growth: { short: 150, long: 250, high: 1, low: 0.5 },
+  /** By how much a window of up to `short` GCs must have grown, and one of `long` or more: a wave of ±25 % grows by 67 % itself. */
+  growth: { short: 150, long: 250, high: 1, low: 0.75 },
   /** On the way into the limit: so many GCs in which it has quadrupled, every one above the one before, up to half of the limit. */
   steep: { gcs: [8, 12], times: 4, tau: 0.9, limit: 0.5 },
   /** Suspicion ends when so many blocks show less than a part of the slope, or when the level falls by half of the growth. */

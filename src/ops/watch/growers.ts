@@ -19,7 +19,7 @@ export interface GrowersOptions {
   now?: () => number
 }
 
-/** On `watch`, takes two sampling heap profiles some time apart, and names the stacks that grew. */
+/** From `watch` on, takes two sampling heap profiles some time apart, and names the stacks that grew. */
 export class Growers {
   #options: Required<GrowersOptions>
   #latest: Grown | undefined

@@ -135,7 +135,7 @@ export function watchPart({ onMajor, act, limit, profile, rules: given = [], per
     })
     const stop = onMajor(sample => {
       const changed = watch.add(sample)
-      if (changed && watch.verdict === 'watch') void growers?.look()
+      if (changed && (watch.verdict === 'watch' || watch.verdict === 'suspected')) void growers?.look()
       rules.look(sample, watch.verdict)
     })
     const leaks: Route = {
