@@ -115,7 +115,7 @@ test('somebody else\'s sampling of the heap is not ended by ours', async () => {
   const connect = connector(false)
   const other = connect()
   await other.post('HeapProfiler.startSampling', {})
-  const work = { id: '1', signal: new AbortController().signal, progress() {} }
+  const work = { id: '1', signal: new AbortController().signal, progress() {}, refund() {} }
   await assert.rejects(heapProfile(connect, undefined as never, { seconds: 1, intervalBytes: 32_768, format: 'heapprofile', by: 'me' }, work),
     ({ status, code }: Problem) => status === 409 && code === 'ERR_LAMEDUCK_OPS_SAMPLING')
   await other.post('HeapProfiler.stopSampling')
