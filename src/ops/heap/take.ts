@@ -95,7 +95,7 @@ function reserve(path: string): { ino: number; dev: number } {
 }
 
 /**
- * Removes what a failed snapshot left. Node does not close the file then (20 to 26, seen with a full disk), so that the disk would stay
+ * Removes what a failed snapshot left. Node does not close the file then (seen on Node 20 with a full disk), so that the disk would stay
  * full for as long as the process lives: its space is given back first, and where the system lists what is open, it is closed.
  */
 function removeHalf(path: string, { ino, dev }: { ino: number; dev: number }): void {
