@@ -16,6 +16,9 @@ const benches: Record<string, () => Promise<{ run(options: Options): Promise<voi
   overhead: () => import('./overhead.ts'),
   cost: () => import('./cost.ts'),
   websockets: () => import('./websockets.ts'),
+  snapshot: () => import('./snapshot.ts'),
+  gc: () => import('./gc.ts'),
+  ops: () => import('./ops.ts'),
   interval: () => import('./interval.ts'),
 }
 
