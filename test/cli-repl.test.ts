@@ -113,7 +113,7 @@ test('on a terminal Tab completes, Ctrl-C clears and then leaves, and the histor
   terminal.stdin.write('41\r')
   await terminal.stdout.says('42')
   terminal.stdin.write('pro\t')
-  await terminal.stdout.says('process')
+  await terminal.stdout.says('cess')
   terminal.stdin.write('\u0003')
   terminal.stdin.write('.help\r')
   await terminal.stdout.says('Ctrl-D')

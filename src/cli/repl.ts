@@ -68,7 +68,8 @@ class Prompt {
   #show(): void {
     if (!this.#interactive) return
     this.#lines.setPrompt(this.#code === '' ? PROMPT : MORE)
-    this.#lines.prompt()
+    // What was typed ahead stays as it is.
+    this.#lines.prompt(true)
   }
 
   async #line(line: string): Promise<void> {
