@@ -120,7 +120,7 @@ test('on a terminal Tab completes, Ctrl-C clears and then leaves, and the histor
   terminal.stdin.write('\u0003')
   await terminal.stdout.says('(Ctrl-C again')
   terminal.stdin.write('\u0003')
-  assert.equal(await exited, 0)
+  assert.equal(await exited, 0, terminal.stderr.text)
   assert.deepEqual(heard.map(({ type, code, sideEffects }) => [type, code, sideEffects]), [['eval', '1 +', true], ['eval', '1 +\n41', true], ['complete', 'pro', undefined]])
   const history = join(terminal.folder, '.local/state/lameduck/repl_history')
   assert.equal(statSync(history).mode & 0o777, 0o600)
