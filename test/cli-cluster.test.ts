@@ -76,7 +76,7 @@ test('a reload that was rolled back ends with 5 and its reason; what else goes w
 })
 
 test('Ctrl-C leaves a reload, which goes on', async () => {
-  let end = (_: unknown) => {}
+  let end: (result: unknown) => void = () => {}
   fake(() => new Promise(resolve => {
     end = resolve
   }))

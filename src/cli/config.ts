@@ -34,13 +34,13 @@ async function load(file: string): Promise<unknown> {
 }
 
 /** Which file: as said, or the one that is here. */
-function find(given: string | undefined, { cwd }: Io): string | undefined {
+function find(given: string | undefined, io: Io): string | undefined {
   if (given !== undefined) {
-    const file = resolve(cwd(), given)
+    const file = resolve(io.cwd(), given)
     if (!existsSync(file)) throw broken(file, 'is not there', 'see --config and LAMEDUCK_CONFIG')
     return file
   }
-  const [first, second] = NAMES.map(name => join(cwd(), name)).filter(file => existsSync(file))
+  const [first, second] = NAMES.map(name => join(io.cwd(), name)).filter(file => existsSync(file))
   if (first && second) throw broken(first, `and ${basename(second)} are both there`, 'say which: --config FILE')
   return first
 }

@@ -29,6 +29,7 @@ class Prompt {
   #leaving = false
   /** By `.exit`: what was typed after it is not meant. */
   #left = false
+  #closed = false
   #last: Promise<void> = Promise.resolve()
 
   constructor(desk: Desk, session: ReplSession, options: LineOptions) {
@@ -57,18 +58,23 @@ class Prompt {
     lines.on('history', history => {
       this.#history = history
     })
+    lines.once('close', () => {
+      this.#closed = true
+    })
     const left = new Promise<void>(resolve => lines.once('close', resolve)).then(() => this.#last)
     this.#show()
     const end = await Promise.race([left.then(() => undefined), this.#session.ended])
-    lines.close()
+    if (!this.#closed) lines.close()
     this.#remember()
     return end
   }
 
   #show(): void {
-    if (!this.#interactive) return
+    // Newer Nodes throw when a closed one is asked.
+    if (!this.#interactive || this.#closed) return
     this.#lines.setPrompt(this.#code === '' ? PROMPT : MORE)
-    this.#lines.prompt()
+    // What was typed ahead stays as it is.
+    this.#lines.prompt(true)
   }
 
   async #line(line: string): Promise<void> {
