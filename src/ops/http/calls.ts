@@ -99,10 +99,12 @@ export class Calls {
     const ended = await this.#begin(passed)
     const controller = new AbortController()
     const before = socket.bytesWritten
+    let told = () => {}
+    void this.#note(new Promise(resolve => (told = resolve)))
     const end = (fields: Record<string, unknown>) => {
       if (!this.#running.delete(controller)) return
       controller.abort(new Problem(499, 'ERR_LAMEDUCK_OPS_GONE', 'the client has gone'))
-      void this.#note(ended.tell({ bytes: socket.bytesWritten - before, ...fields }))
+      void ended.tell({ bytes: socket.bytesWritten - before, ...fields }).then(told)
     }
     this.#running.add(controller)
     socket.once('close', () => end({ status: 101 }))
