@@ -18,6 +18,9 @@ export interface Passed {
 /** Anything but reading figures leaves a trace before and after. */
 export const leavesTrace = ({ method, scope }: Route) => method !== 'GET' || (scope !== 'read' && scope !== null)
 
+/** How long the last lines may take when the endpoint closes. */
+const LAST_LINES_MS = 300
+
 const needsTrail = ({ scope }: Route) => scope === 'secrets' || scope === 'eval'
 
 /** Runs handlers: each with its lines in the audit, its signal, and an answer whatever happens. */
@@ -26,6 +29,7 @@ export class Calls {
   #log: (message: string) => void
   #last = 0
   #running = new Set<AbortController>()
+  #open = new Set<Promise<void>>()
 
   constructor(audit: Audit, log: (message: string) => void) {
     this.#audit = audit
@@ -37,8 +41,28 @@ export class Calls {
     for (const controller of this.#running) controller.abort(new Problem(503, 'ERR_LAMEDUCK_OPS_CLOSED', 'the endpoint is closing'))
   }
 
-  /** Runs a route's handler and answers. Never rejects. */
-  async run(passed: Passed): Promise<void> {
+  /** Waits until all calls have their last line in the audit, but not for ever: a handler may ignore its signal. */
+  async ended(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>(resolve => {
+      timer = setTimeout(resolve, LAST_LINES_MS)
+    })
+    await Promise.race([Promise.allSettled(this.#open), late])
+    clearTimeout(timer)
+  }
+
+  /** Runs a route's handler and answers. @throws {Problem} 503 `ERR_LAMEDUCK_OPS_AUDIT`, before anything is done. */
+  run(passed: Passed): Promise<void> {
+    return this.#note(this.#run(passed))
+  }
+
+  #note(call: Promise<void>): Promise<void> {
+    const settled = call.catch(() => {}).finally(() => this.#open.delete(settled))
+    this.#open.add(settled)
+    return call
+  }
+
+  async #run(passed: Passed): Promise<void> {
     const { route, req, res } = passed
     const ended = await this.#begin(passed)
     const controller = new AbortController()
@@ -75,10 +99,12 @@ export class Calls {
     const ended = await this.#begin(passed)
     const controller = new AbortController()
     const before = socket.bytesWritten
+    let told = () => {}
+    void this.#note(new Promise(resolve => (told = resolve)))
     const end = (fields: Record<string, unknown>) => {
       if (!this.#running.delete(controller)) return
       controller.abort(new Problem(499, 'ERR_LAMEDUCK_OPS_GONE', 'the client has gone'))
-      void ended.tell({ bytes: socket.bytesWritten - before, ...fields })
+      void ended.tell({ bytes: socket.bytesWritten - before, ...fields }).then(told)
     }
     this.#running.add(controller)
     socket.once('close', () => end({ status: 101 }))

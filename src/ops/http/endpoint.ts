@@ -185,6 +185,8 @@ class Door implements Endpoint {
     this.#calls.abort()
     const listener = await this.#listener?.catch(() => undefined)
     await listener?.close()
+    // The caller may close the audit next.
+    await this.#calls.ended()
     this.#refusals.close()
     this.#keeper.close()
   }

@@ -18,6 +18,7 @@ export const COMMON_PROBLEMS: Readonly<Record<number, readonly string[]>> = {
   413: ['ERR_LAMEDUCK_OPS_BODY_SIZE'],
   415: ['ERR_LAMEDUCK_OPS_BODY_TYPE'],
   421: ['ERR_LAMEDUCK_OPS_HOST'],
+  426: ['ERR_LAMEDUCK_OPS_UPGRADE'],
   429: ['ERR_LAMEDUCK_OPS_THROTTLED'],
   431: ['ERR_LAMEDUCK_OPS_HEAD_SIZE'],
   500: ['ERR_LAMEDUCK_OPS_FAILED'],
@@ -87,6 +88,7 @@ function responsesOf({ scope, success, problems = {}, upgrade }: Route): Json {
     const shared = { $ref: `#/components/responses/${status}` }
     // A probe that fails says so as its own answer, with the same status as a problem.
     if (status === success.status) continue
+    if (status === 426 && !upgrade && !own) continue
     responses[status] = own ? problemResponse(status, [...new Set([...common, ...own])]) : shared
   }
   return responses
