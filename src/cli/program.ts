@@ -6,13 +6,13 @@ import { harmless } from './format.ts'
 import { hasColour, type Io } from './io.ts'
 import { addOps } from './ops.ts'
 import { addRun } from './run.ts'
-import { version } from './version.ts'
+import { VERSION } from '../ops/version.ts'
 
 /** The whole command line. */
 export function makeProgram(io: Io): Command {
   const program = new Command('lameduck')
     .description('Deploys of Node HTTP services that lose no request, and a look inside while they run.')
-    .version(version())
+    .version(VERSION)
     .exitOverride()
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
     .configureOutput({
