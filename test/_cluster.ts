@@ -4,12 +4,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
-import { supervise, type Step, type SuperviseOptions, type Supervisor } from '../src/cluster/index.ts'
+import type { Step, SuperviseOptions, Supervisor } from '../src/cluster/index.ts'
 import { Client } from './_client.ts'
+import { buildCluster } from './_cluster-build.ts'
 import type { App } from './fixtures/cluster-app.ts'
 
-export const APP = fileURLToPath(new URL('fixtures/cluster-app.ts', import.meta.url))
+const built = await buildCluster()
+process.once('exit', () => built[Symbol.dispose]())
+
+/** The fixture, built. */
+export const APP = built.app
+export const { supervise, command, status, findSupervisors, defaultControlPath } = built.cluster
 
 /** What `/` of the fixture says. */
 export interface Who {
@@ -64,7 +69,7 @@ export class World {
     this.supervisor = supervise({
       script: APP,
       workers: 2,
-      execArgv: ['--import', 'tsx'],
+      execArgv: [],
       env: () => ({ APP: JSON.stringify(this.app), NODE_OPTIONS: '' }),
       control: join(this.folder, 'control'),
       signals: false,

@@ -148,7 +148,7 @@ export class Member {
     const { deadlineMs } = this.#settings
     const own = deadlineMs < 25_000 ? { deadlineMs } : {}
     this.tell({ lameduck: 'drain', reason, signal, ...own })
-    const after = this.#system.after
+    const after: System['after'] = (ms, run) => this.#system.after(ms, run)
     const steps = [
       after(wasStuck ? LAST_MS : deadlineMs + LAST_MS, () => {
         this.#killed = true
