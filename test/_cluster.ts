@@ -13,6 +13,7 @@ const built = await buildCluster()
 process.once('exit', () => built[Symbol.dispose]())
 
 /** The fixture, built. */
+export const BUILT = built.folder
 export const APP = built.app
 export const { supervise, command, status, findSupervisors, defaultControlPath } = built.cluster
 

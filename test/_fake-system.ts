@@ -31,6 +31,10 @@ export class FakeProc implements Proc {
     this.admitted = true
   }
 
+  withdraw(): void {
+    this.admitted = false
+  }
+
   send(message: ToWorker): void {
     this.told.push(message)
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
@@ -35,7 +35,7 @@ test('status, scale, a reload with its steps, one that is rolled back, and stop:
   const result = await command(path, { do: 'reload' }, { step: step => steps.push(step) })
   assert.ok(result && 'outcome' in result && result.outcome === 'reloaded')
   assert.deepEqual(steps.map(({ slot, what }) => `${slot} ${what}`).filter(text => /starting|retiring|exited/.test(text)).slice(0, 6),
-    ['0 starting', '0 retiring', '0 exited', '1 starting', '1 retiring'])
+    ['0 starting', '0 retiring', '0 exited', '1 starting', '1 retiring', '1 exited'])
   // One that waits is told so.
   const waiting: string[] = []
   await Promise.all([
@@ -56,6 +56,15 @@ test('status, scale, a reload with its steps, one that is rolled back, and stop:
   assert.equal(existsSync(path), false)
   await assert.rejects(status(path), { code: 'ERR_LAMEDUCK_CLUSTER_NOT_RUNNING' })
 }, { workers: 1 }))
+
+/** What a killed process leaves: the file of a socket that nobody listens on. */
+function leftBehind(folder: string): string {
+  const path = join(folder, 'stale')
+  const program = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`
+  spawnSync(process.execPath, ['-e', program])
+  assert.ok(statSync(path).isSocket())
+  return path
+}
 
 /** A supervisor whose start is to fail at its control socket. */
 async function refused(prepare: (folder: string) => string, message: RegExp): Promise<void> {
@@ -89,10 +98,22 @@ test('a symlink where the control socket should be is not followed', () => refus
   return path
 }, /is not a socket/))
 
-test('a path that is too long for a socket is refused', () => refused(folder => join(folder, 'x'.repeat(120)), /cannot listen on the control socket/))
+test('a path that is too long for a socket is refused', () => refused(folder => join(folder, 'x'.repeat(120)), /too long for a control socket/))
 
-test('a folder that belongs to another user is refused', { skip: process.getuid?.() === 0 ? 'as root every folder may be ours; see below' : false }, () =>
-  refused(() => '/proc/1/control', /belongs to user|cannot make/))
+const root = process.getuid?.() === 0
+
+test('a folder that belongs to another user is refused', { skip: root ? false : 'only root can make one' }, () => refused(folder => {
+  const theirs = join(folder, 'theirs')
+  mkdirSync(theirs, { mode: 0o755 })
+  chownSync(theirs, 65_534, 65_534)
+  return join(theirs, 'control')
+}, /belongs to user 65534/))
+
+test('a control socket that belongs to another user is left alone', { skip: root ? false : 'only root can make one' }, () => refused(folder => {
+  const path = leftBehind(folder)
+  chownSync(path, 65_534, 65_534)
+  return path
+}, /the control socket .* belongs to user 65534: it is left alone/))
 
 test('a control socket that another supervisor listens on is refused; one of a dead one is replaced', () => world(async it => {
   const second = new World(await freePort(), {})
@@ -103,12 +124,8 @@ test('a control socket that another supervisor listens on is refused; one of a d
     await second.close()
   }
   const third = new World(await freePort(), {})
-  const path = join(third.folder, 'stale')
+  const path = leftBehind(third.folder)
   try {
-    // What a killed process leaves behind: the file of a socket that nobody listens on.
-    const program = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`
-    spawnSync(process.execPath, ['-e', program])
-    assert.ok(statSync(path).isSocket())
     await third.start({ control: path, workers: 1 }).ready
     assert.equal((await status(path)).ready, 1)
   } finally {

@@ -20,7 +20,7 @@ export function controlFolder(): string {
 function prefix(script: string, cwd = ''): string {
   const path = resolve(cwd, script)
   // The path of a socket has room for about a hundred bytes.
-  return `${basename(path).slice(0, 24)}-${createHash('sha256').update(path).digest('hex').slice(0, 8)}.`
+  return `${basename(path).slice(0, 12)}-${createHash('sha256').update(path).digest('hex').slice(0, 8)}.`
 }
 
 /** Where a supervisor of this script in this process listens by default: `<folder>/<script>-<hash>.<pid>.sock`. */
@@ -52,6 +52,9 @@ function look(path: string): Stats | undefined {
  * @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_CONTROL`
  */
 export function prepareFolder(path: string): void {
+  // Not left to Node: some versions cut the path off, and listen on what remains.
+  const most = process.platform === 'linux' ? 107 : 103
+  if (Buffer.byteLength(path) > most) refuse(`${path} is too long for a control socket: it may have ${most} bytes`)
   const folder = dirname(path)
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 })

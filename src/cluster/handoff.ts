@@ -12,7 +12,7 @@
  * whereupon Node closes the connection. Only Node's own messages and events are used for this: if a later Node has others,
  * nothing happens here, and all is as it would be without.
  *
- * The same answer keeps connections from a worker that listens, but has not proved itself yet.
+ * The same answer keeps connections from a worker that listens, but has not proved itself yet, and from one that is told to go.
  */
 import type { Worker } from 'node:cluster'
 import type { ChildProcess } from 'node:child_process'
@@ -30,7 +30,7 @@ interface Internal {
 /** How long a connection that nobody may have yet waits until it is offered again. */
 const AGAIN_MS = 20
 
-/** Which workers take connections, by the listener's key; `false`: not admitted yet. */
+/** Which workers take connections, by the listener's key; `false`: not admitted yet, or withdrawn. */
 const takers = new Map<string, Map<Worker, boolean>>()
 
 const isCluster = (message: unknown): message is Internal => (message as Internal | null)?.cmd === 'NODE_CLUSTER'
@@ -39,7 +39,7 @@ const isCluster = (message: unknown): message is Internal => (message as Interna
 export class Handoff {
   #worker: Worker
   #process: ChildProcess
-  #admitted = false
+  #state: 'new' | 'admitted' | 'withdrawn' = 'new'
   /** By the sequence number, on their way: of which listener. */
   #pending = new Map<number, string>()
   #left = false
@@ -59,8 +59,17 @@ export class Handoff {
 
   /** The worker may have connections. */
   admit(): void {
-    this.#admitted = true
-    for (const of of takers.values()) if (of.has(this.#worker)) of.set(this.#worker, true)
+    this.#enter('admitted')
+  }
+
+  /** The worker gets no more connections, as long as another one does. */
+  withdraw(): void {
+    this.#enter('withdrawn')
+  }
+
+  #enter(state: 'admitted' | 'withdrawn'): void {
+    this.#state = state
+    for (const of of takers.values()) if (of.has(this.#worker)) of.set(this.#worker, state === 'admitted')
   }
 
   #interceptSend(): void {
@@ -77,15 +86,16 @@ export class Handoff {
     if (key === undefined) return true
     if (act === 'newconn' && seq !== undefined && handle) {
       this.#pending.set(seq, key)
-      if (this.#admitted) return true
+      const others = this.#others(key, true)
+      if (this.#state === 'admitted' || (this.#state === 'withdrawn' && !others)) return true
       // Not in the same turn: Node offers the worker the next one as soon as it has the answer.
-      if (this.#others(key, true)) setImmediate(() => this.#answer(seq, false))
+      if (others) setImmediate(() => this.#answer(seq, false))
       else setTimeout(() => this.#answer(seq, false), AGAIN_MS)
       return false
     }
     if (ack !== undefined && !errno) {
       const of = takers.get(key) ?? new Map<Worker, boolean>()
-      takers.set(key, of.set(this.#worker, this.#admitted))
+      takers.set(key, of.set(this.#worker, this.#state === 'admitted'))
     }
     return true
   }

@@ -145,6 +145,7 @@ export class Member {
     const wasStuck = this.#state === 'stuck'
     this.enter('retiring')
     this.#fail('ERR_LAMEDUCK_CLUSTER_STOPPED', 'it was told to go')
+    this.#proc.withdraw()
     const { deadlineMs } = this.#settings
     const own = deadlineMs < 25_000 ? { deadlineMs } : {}
     this.tell({ lameduck: 'drain', reason, signal, ...own })

@@ -19,6 +19,7 @@ function fork({ exec, args, execArgv, cwd, env }: ForkPlan, on: ProcEvents): Pro
     stdout: child.stdout,
     stderr: child.stderr,
     admit: () => handoff.admit(),
+    withdraw: () => handoff.withdraw(),
     send: message => {
       // With a callback an error is not emitted.
       if (child.connected) child.send(message, () => {})

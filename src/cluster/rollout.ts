@@ -49,6 +49,7 @@ export class Rollout {
   #system: System
   /** Old releases by slot, for the way back. */
   #done = new Map<Slot, Release>()
+  #farewells: Promise<unknown>[] = []
 
   constructor(crew: Crew, settings: Settings, system: System) {
     this.#crew = crew
@@ -90,6 +91,8 @@ export class Rollout {
       const canary = this.#done.size === 0 && this.#settings.canaryMs > 0
       await this.#replace(slot, release, canary ? member => this.#canary(slot, member) : undefined)
     }
+    // Whoever waits for the end of a deploy wants the old release to be gone.
+    await Promise.all(this.#farewells)
   }
 
   async #replace(slot: Slot, release: Release, hold?: (member: Member) => Promise<void>): Promise<void> {
@@ -98,7 +101,7 @@ export class Rollout {
     // What kept the last one's slot empty was in its release.
     slot.backoff.reset()
     this.#done.set(slot, before)
-    void old?.retire('reload')
+    if (old) this.#farewells.push(old.retire('reload'))
   }
 
   /** Those that drain count, too: memory is what `surge` is about. */

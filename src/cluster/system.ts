@@ -30,6 +30,8 @@ export interface Proc {
   readonly stderr: Readable | null
   /** Connections are handed to it from now on; before they go to others, if there are any. */
   admit(): void
+  /** New connections go to others from now on, if there are any. */
+  withdraw(): void
   /** Does nothing when the process has left its channel. */
   send(message: ToWorker): void
   /** Does nothing when the process has ended. */
