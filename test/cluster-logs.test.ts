@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { PassThrough, Writable } from 'node:stream'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -99,8 +98,9 @@ test('a line that never ends is cut at a megabyte, an output that is closed is n
   const { stdout, logs } = setup('plain')
   const source = new PassThrough()
   logs.attach(source, { slot: 0, pid: 1, stream: 'stdout' })
+  const closed = new Promise(resolve => stdout.once('close', resolve))
   stdout.destroy(new Error('EPIPE'))
-  await once(stdout, 'close')
+  await closed
   source.end('nobody reads this\n')
   await logs.flushed(5_000)
 })
