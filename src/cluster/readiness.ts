@@ -1,0 +1,71 @@
+import type net from 'node:net'
+import { connects, probe } from './probe.ts'
+import { duckOf, type Servers } from './worker-servers.ts'
+
+/** How often one that is not ready is asked, and how often one that is. */
+const EAGER_MS = 50
+const CALM_MS = 2_000
+
+/** Whether a worker is ready, and why not. */
+export interface Verdict {
+  ready: boolean
+  why: string
+}
+
+/** Finds out whether this worker may be counted on: it listens everywhere it wants to, and every wrapped server says that it is ready. */
+export class Readiness {
+  #servers: Servers
+  #path: string | false
+  #tell: (verdict: Verdict) => void
+  #said: Verdict | undefined
+  #timer: NodeJS.Timeout | undefined
+  #asking = false
+  #again = false
+
+  constructor(servers: Servers, path: string | false, tell: (verdict: Verdict) => void) {
+    this.#servers = servers
+    this.#path = path
+    this.#tell = tell
+  }
+
+  /** Looks now: something has changed. */
+  look(): void {
+    if (this.#asking) this.#again = true
+    else void this.#look()
+  }
+
+  async #look(): Promise<void> {
+    clearTimeout(this.#timer)
+    this.#asking = true
+    do {
+      this.#again = false
+      const verdict = await this.#judge()
+      if (verdict.ready !== this.#said?.ready || verdict.why !== this.#said.why) this.#tell(verdict)
+      this.#said = verdict
+    } while (this.#again)
+    this.#asking = false
+    this.#timer = setTimeout(() => this.look(), this.#said?.ready ? CALM_MS : EAGER_MS)
+    this.#timer.unref()
+  }
+
+  async #judge(): Promise<Verdict> {
+    const servers = [...this.#servers.all]
+    const { state } = this.#servers
+    if (state !== 'none' && state !== 'running') return { ready: false, why: `it is ${state}` }
+    if (servers.length === 0 || !servers.every(({ listening }) => listening)) return { ready: false, why: 'it did not listen' }
+    for (const server of servers) {
+      const why = await this.#ask(server).catch((error: unknown) => String(error))
+      if (why !== undefined) return { ready: false, why }
+    }
+    return { ready: true, why: '' }
+  }
+
+  /** @returns What is wrong. */
+  async #ask(server: net.Server): Promise<string | undefined> {
+    if (!duckOf(server)) return (await connects(server)) ? undefined : 'it does not take connections'
+    if (this.#path === false) return undefined
+    // Another answer comes from the application: it has no such endpoint (`health: false`, another path).
+    const status = await probe(server, this.#path)
+    return status === 503 ? `${this.#path} says 503` : undefined
+  }
+}

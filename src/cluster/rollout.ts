@@ -1,0 +1,167 @@
+import type { Crew } from './crew.ts'
+import { ClusterError, clusterError, type ClusterErrorCode } from './errors.ts'
+import type { Member } from './member.ts'
+import type { Settings } from './options.ts'
+import type { Release } from './release.ts'
+import type { Slot } from './slot.ts'
+import type { System } from './system.ts'
+
+/** How a reload ended. */
+export interface ReloadResult {
+  /**
+   * reloaded: all workers are of the new generation; rolled-back: all are of the old one, as before; mixed: the new one failed
+   * half way and the old one did not start again, so both serve.
+   */
+  outcome: 'reloaded' | 'rolled-back' | 'mixed'
+  /** The generation that was tried. */
+  generation: number
+  /** Why it was not reloaded. */
+  code?: ClusterErrorCode
+  reason?: string
+  durationMs: number
+  /** Workers that were ready when it began, and the fewest that were at any moment of it. */
+  readyBefore: number
+  readyLeast: number
+}
+
+/** Less is no evidence. */
+const CANARY_RESPONSES = 20
+
+/** Responses, and those with a status of 500 or more. */
+interface Tally {
+  requests: number
+  errors: number
+}
+
+const share = ({ requests, errors }: Tally) => (requests === 0 ? 0 : errors / requests)
+
+/**
+ * One reload. Its invariants:
+ *
+ * - There are never fewer ready workers than when it began, but for those that die by themselves.
+ * - At most one new worker is not ready at a time.
+ * - A worker of the old generation is retired only after the one that takes its place has proved itself.
+ * - When a new one fails, the old generation stays, or comes back the same way, and the result says why.
+ */
+export class Rollout {
+  #crew: Crew
+  #settings: Settings
+  #system: System
+  /** Old releases by slot, for the way back. */
+  #done = new Map<Slot, Release>()
+  #farewells: Promise<unknown>[] = []
+
+  constructor(crew: Crew, settings: Settings, system: System) {
+    this.#crew = crew
+    this.#settings = settings
+    this.#system = system
+  }
+
+  /** @param next Makes the new release; what it throws is a reason to stay with the old one. Never rejects. */
+  async run(generation: number, next: () => Release): Promise<ReloadResult> {
+    const began = this.#system.now()
+    const readyBefore = this.#crew.ready
+    let readyLeast = readyBefore
+    this.#crew.onChange = () => {
+      readyLeast = Math.min(readyLeast, this.#crew.ready)
+    }
+    let failure: ClusterError | undefined
+    let back = true
+    try {
+      await this.#forward(next())
+    } catch (error) {
+      failure = clusterError(error, 'ERR_LAMEDUCK_CLUSTER_DIED')
+      back = await this.#back()
+    }
+    this.#crew.onChange = () => {}
+    return {
+      outcome: failure ? (back ? 'rolled-back' : 'mixed') : 'reloaded',
+      generation,
+      ...(failure && { code: failure.code, reason: failure.message }),
+      durationMs: Math.round(this.#system.now() - began),
+      readyBefore,
+      readyLeast,
+    }
+  }
+
+  async #forward(release: Release): Promise<void> {
+    // A copy: slots may be taken away by a stop.
+    for (const slot of [...this.#crew.slots]) {
+      await this.#room()
+      const canary = this.#done.size === 0 && this.#settings.canaryMs > 0
+      await this.#replace(slot, release, canary ? member => this.#canary(slot, member) : undefined)
+    }
+    // Whoever waits for the end of a deploy wants the old release to be gone.
+    await Promise.all(this.#farewells)
+  }
+
+  async #replace(slot: Slot, release: Release, hold?: (member: Member) => Promise<void>): Promise<void> {
+    const before = slot.release
+    const old = await this.#crew.succeed(slot, release, hold)
+    // What kept the last one's slot empty was in its release.
+    slot.backoff.reset()
+    this.#done.set(slot, before)
+    if (old) this.#farewells.push(old.retire('reload'))
+  }
+
+  /** Those that drain count, too: memory is what `surge` is about. */
+  async #room(): Promise<void> {
+    const most = this.#crew.slots.length + this.#settings.surge
+    while (this.#crew.members.size >= most) await Promise.race([...this.#crew.members].map(member => member.exited))
+  }
+
+  /** @returns Whether every slot is of the old generation again. */
+  async #back(): Promise<boolean> {
+    let back = true
+    for (const [slot, release] of [...this.#done].toReversed()) {
+      this.#crew.step(slot, 'rolling back')
+      try {
+        const failed = await this.#crew.succeed(slot, release)
+        void failed?.retire('rolled back')
+      } catch (error) {
+        back = false
+        this.#crew.step(slot, 'failed', { why: `the old release did not start again: ${(error as Error).message}` })
+      }
+    }
+    return back
+  }
+
+  async #canary(slot: Slot, canary: Member): Promise<void> {
+    const { canaryMs, canaryErrors } = this.#settings
+    this.#crew.step(slot, 'canary', { afterMs: canaryMs })
+    const others = [...this.#crew.members].filter(member => member !== canary)
+    const before = new Map(others.map(member => [member, tallyOf(member)]))
+    let elapsed = () => {}
+    const over = new Promise<void>(resolve => {
+      elapsed = this.#system.after(canaryMs, resolve)
+    })
+    const died = canary.exited.then(() => {
+      throw new ClusterError('ERR_LAMEDUCK_CLUSTER_CANARY', `the first worker of generation ${canary.release.generation} died while it served alone${
+        canary.crash === undefined ? '' : `: ${canary.crash}`}`)
+    })
+    try {
+      await Promise.race([over, died])
+    } finally {
+      elapsed()
+    }
+    died.catch(() => {})
+    const own = tallyOf(canary)
+    const rest = sum(others.map(member => difference(tallyOf(member), before.get(member))))
+    if (own.requests < CANARY_RESPONSES || share(own) <= share(rest) + canaryErrors) return
+    const percent = (tally: Tally) => `${(100 * share(tally)).toFixed(1)} %`
+    throw new ClusterError('ERR_LAMEDUCK_CLUSTER_CANARY', `the first worker of generation ${canary.release.generation} answered ${percent(own)} of ${
+      own.requests} requests with 5xx; the others ${percent(rest)} of ${rest.requests}`)
+  }
+}
+
+function tallyOf({ vitals }: Member): Tally {
+  return { requests: vitals?.requests ?? 0, errors: vitals?.errors ?? 0 }
+}
+
+function difference(now: Tally, before: Tally = { requests: 0, errors: 0 }): Tally {
+  return { requests: now.requests - before.requests, errors: now.errors - before.errors }
+}
+
+function sum(tallies: Tally[]): Tally {
+  return tallies.reduce((all, one) => ({ requests: all.requests + one.requests, errors: all.errors + one.errors }), { requests: 0, errors: 0 })
+}

@@ -1,0 +1,48 @@
+import type { Logger } from '../core/options.ts'
+
+/** One thing that has happened to a worker. */
+export interface Step {
+  slot: number
+  /** Of the process; undefined when there is none yet. */
+  pid?: number
+  generation: number
+  what:
+    | 'starting' | 'ready' | 'unready' | 'leaving' | 'stuck' | 'isolated' | 'retiring' | 'exited'
+    /** Ended without being told to. */
+    | 'crashed'
+    /** Another one is started, `afterMs` from now. */
+    | 'restarting'
+    /** Died too often: the slot stays empty. */
+    | 'gave up'
+    /** Over one of its limits. */
+    | 'recycling'
+    /** Serves alone for a while. */
+    | 'canary'
+    /** The new release failed. */
+    | 'rolling back'
+    | 'failed'
+  why?: string
+  afterMs?: number
+}
+
+const WARNINGS: readonly Step['what'][] = ['crashed', 'stuck', 'gave up', 'rolling back', 'failed']
+
+/** A line for a step. */
+export function describeStep({ slot, pid, generation, what, why, afterMs }: Step): string {
+  const who = `worker ${slot}${pid === undefined ? '' : ` (pid ${pid})`} of generation ${generation}`
+  return `${who}: ${what}${afterMs === undefined ? '' : ` in ${afterMs} ms`}${why === undefined ? '' : `: ${why}`}`
+}
+
+/** A logger that throws is nobody's reason to stop. */
+export function say(logger: Logger | undefined, level: 'info' | 'warn', message: string): void {
+  try {
+    logger?.[level](`lameduck: ${message}`)
+  } catch (error) {
+    process.emitWarning(`lameduck: the logger failed: ${String(error)}`)
+  }
+}
+
+/** Tells a logger. */
+export function narrate(logger: Logger | undefined, step: Step): void {
+  say(logger, WARNINGS.includes(step.what) ? 'warn' : 'info', describeStep(step))
+}

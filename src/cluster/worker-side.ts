@@ -1,0 +1,133 @@
+import cluster from 'node:cluster'
+import diagnostics from 'node:diagnostics_channel'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { DrainReport } from '../core/report.ts'
+import { isOurs, type DuckState, type FromWorker, type ToWorker, type Vitals, type WorkerSettings } from './messages.ts'
+import { PROBE } from './probe.ts'
+import { Readiness } from './readiness.ts'
+import { duckOf, Servers } from './worker-servers.ts'
+
+/** After its deadline an orphan gets so long. */
+const LAST_MS = 2_000
+
+// The lifecycle layer of a worker.
+// oxlint-disable-next-line unicorn/no-process-exit
+const exit = (code: number) => process.exit(code)
+
+/** Tells the supervisor about this process, and does what the supervisor says. */
+export class WorkerSide {
+  #settings: WorkerSettings
+  #servers: Servers
+  #readiness: Readiness
+  #state: DuckState = 'none'
+  #requests = 0
+  #errors = 0
+  #leaving = false
+
+  constructor(settings: WorkerSettings) {
+    this.#settings = settings
+    this.#servers = new Servers(() => this.#changed())
+    this.#readiness = new Readiness(this.#servers, settings.readyPath, verdict => this.#say({ lameduck: 'ready', ...verdict }))
+    setInterval(() => void this.#beat(), settings.heartbeatMs).unref()
+    diagnostics.subscribe('http.server.response.finish', message => this.#answered(message as { request: IncomingMessage; response: ServerResponse }))
+    process.on('uncaughtExceptionMonitor', error => this.#say({ lameduck: 'crash', message: firstLine(error) }))
+    process.on('message', message => {
+      if (isOurs(message)) this.#hear(message as ToWorker)
+    })
+    // Before Node's own listener, which ends the process at once.
+    process.prependListener('disconnect', () => this.#orphaned())
+    for (const stream of [process.stdout, process.stderr]) stream.on('error', ignoreBrokenPipe)
+  }
+
+  #say(message: FromWorker): void {
+    // With a callback an error is not emitted.
+    if (process.connected) process.send?.(message, undefined, undefined, () => {})
+  }
+
+  #changed(): void {
+    const { state } = this.#servers
+    if (state !== this.#state) {
+      this.#state = state
+      this.#say({ lameduck: 'state', state })
+    }
+    this.#readiness.look()
+  }
+
+  async #beat(): Promise<void> {
+    const { rss, heapUsed } = process.memoryUsage()
+    const vitals: Vitals = { rss, heapUsed, requests: this.#requests, errors: this.#errors, connections: 0 }
+    for (const duck of this.#servers.ducks) {
+      const { connections, inFlight } = duck.stats()
+      vitals.connections += connections.total
+      vitals.inFlight = (vitals.inFlight ?? 0) + inFlight.length
+    }
+    for (const server of this.#servers.all) {
+      if (duckOf(server)) continue
+      vitals.connections += await new Promise<number>(resolve => server.getConnections((error, count) => resolve(error ? 0 : count)))
+    }
+    this.#say({ lameduck: 'beat', vitals })
+  }
+
+  #answered({ request, response }: { request: IncomingMessage; response: ServerResponse }): void {
+    if (request.headers[PROBE] !== undefined) return
+    this.#requests++
+    // Being out of rotation is no error.
+    const { readyPath } = this.#settings
+    if (response.statusCode >= 500 && (readyPath === false || !request.url?.startsWith(readyPath))) this.#errors++
+  }
+
+  #hear(message: ToWorker): void {
+    if (message.lameduck === 'drain') {
+      this.#say({ lameduck: 'draining' })
+      const { reason, signal, deadlineMs } = message
+      void this.#drain(reason, signal, deadlineMs)
+    } else if (message.lameduck === 'lameduck') for (const duck of this.#servers.ducks) duck.lameduck()
+    else if (message.lameduck === 'resume') for (const duck of this.#servers.ducks) if (duck.state === 'lameduck') duck.resume()
+  }
+
+  /**
+   * The ducks first, and only then the signal: whatever the application does when it hears one must not cut what is in flight.
+   * Nor may a Ctrl-C, which reaches the whole process group, be taken for a second signal.
+   */
+  async #drain(reason: string, signal: 'SIGTERM' | 'SIGINT', deadlineMs?: number): Promise<void> {
+    if (this.#leaving) return
+    this.#leaving = true
+    const plan = { reason, ...(deadlineMs !== undefined && { deadlineMs }), ...(signal === 'SIGINT' && { lameduckMs: 0 }) }
+    const reports = await Promise.all([...this.#servers.ducks].map(duck => duck.drain(plan)))
+    if (reports.some(({ outcome }) => outcome === 'resumed')) this.#leaving = false
+    else this.#leave(signal, reports)
+  }
+
+  #leave(signal: 'SIGTERM' | 'SIGINT', reports: DrainReport[]): void {
+    const handled = process.listenerCount(signal) > 0
+    if (reports.length === 0) {
+      // Nobody here knows lameduck: as any process manager does it.
+      process.kill(process.pid, signal)
+      return
+    }
+    // The application's own handlers, and lameduck's, which exits with what the drain came to.
+    if (handled) process.emit(signal)
+    else exit(reports.some(({ outcome }) => outcome === 'forced') ? 1 : 0)
+    // Where nobody exits, the process ends by itself, unless something keeps it.
+    if (cluster.worker?.isConnected()) cluster.worker.disconnect()
+  }
+
+  /** The supervisor has gone, and with it the listener: what is in flight is answered, then this process goes as well. */
+  #orphaned(): void {
+    // Otherwise Node's listener, which comes next, exits.
+    if (cluster.worker) cluster.worker.exitedAfterDisconnect = true
+    if (this.#leaving) return
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), this.#settings.deadlineMs + LAST_MS).unref()
+    void this.#drain('the supervisor is gone', 'SIGTERM')
+  }
+}
+
+/** What it was, without where. */
+function firstLine(error: unknown): string {
+  return String(error).split('\n', 1)[0] ?? ''
+}
+
+/** Our output is a pipe to the supervisor. When that is gone nobody reads it: no reason to lose what is in flight. */
+function ignoreBrokenPipe(this: NodeJS.WriteStream, error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE' && this.listenerCount('error') === 1) throw error
+}

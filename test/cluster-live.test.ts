@@ -1,0 +1,98 @@
+// What becomes of workers that die, hang or grow, with real processes. The rules themselves are in cluster-rules.test.ts.
+import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import { test } from 'node:test'
+import { Client } from './_client.ts'
+import { buildCluster } from './_cluster-build.ts'
+import { freePort, until, World, world } from './_cluster.ts'
+
+const sent = (message: object) => `/send?message=${encodeURIComponent(JSON.stringify(message))}`
+
+test('a worker that crashes is replaced; connections of the others never notice', () => world(async it => {
+  const clients: Client[] = []
+  for (let i = 0; i < 6; i++) {
+    const client = await Client.open(it.address)
+    client.request('/')
+    await client.answer()
+    clients.push(client)
+  }
+  const pidOf = (client: Client) => (JSON.parse(client.answers[0]!.text) as { pid: number }).pid
+  const doomed = pidOf(clients[0]!)
+  const others = clients.filter(client => pidOf(client) !== doomed)
+  assert.ok(others.length > 0)
+  clients[0]!.request('/crash')
+  assert.notEqual(await clients[0]!.ended(10_000), 'open')
+  await until(() => it.steps.some(({ what, why }) => what === 'crashed' && /crashed by request/.test(why ?? '')), 'the crash with its reason')
+  for (const client of others) {
+    client.request('/')
+    assert.equal((await client.answer()).status, 200)
+    client.destroy()
+  }
+  await until(() => it.supervisor.status().ready === 2, 'two ready workers')
+  assert.equal(it.supervisor.status().workers.reduce((sum, { restarts }) => sum + restarts, 0), 1)
+}))
+
+test('a blocked event loop: found by its silence, replaced, killed; not while a pause is announced', () => world(async it => {
+  await it.get('/pause?ms=8000')
+  const paused = await Client.open(it.address)
+  paused.request('/block?ms=3500')
+  assert.equal((await paused.answer(20_000)).status, 200)
+  assert.deepEqual(it.steps.filter(({ what }) => what === 'stuck'), [])
+  paused.destroy()
+  await it.get('/pause?ms=-1')
+  const stuck = await Client.open(it.address)
+  stuck.request('/block?ms=60000')
+  await until(() => it.steps.some(({ what }) => what === 'stuck'), 'the discovery', 20_000)
+  assert.notEqual(await stuck.ended(20_000), 'open')
+  // The new one was there before.
+  const whats = it.steps.filter(({ what }) => ['stuck', 'ready', 'exited'].includes(what)).map(({ what }) => what)
+  assert.deepEqual(whats.slice(whats.indexOf('stuck')), ['stuck', 'ready', 'exited'])
+  assert.equal((await it.who()).generation, '1')
+}, { workers: 1, heartbeatMs: 200, stuckMs: 2_500 }))
+
+test('a worker that has answered enough, or uses too much memory, is replaced, and nobody notices', () => world(async it => {
+  const first = await it.who()
+  const client = await Client.open(it.address)
+  for (let i = 0; i < 40; i++) {
+    client.request('/')
+    assert.equal((await client.answer()).status, 200)
+  }
+  await until(async () => (await it.who()).pid !== first.pid, 'another worker')
+  assert.match(it.steps.find(({ what }) => what === 'recycling')?.why ?? '', /it has answered \d+ requests/)
+  const second = await it.who()
+  await it.get('/grow?ms=200')
+  await until(async () => (await it.who()).pid !== second.pid, 'another worker again')
+  assert.match(it.steps.filter(({ what }) => what === 'recycling').at(-1)?.why ?? '', /it uses \d+ MiB of memory/)
+}, { workers: 1, maxRequests: 30, maxRssBytes: 230 * 2 ** 20, jitter: 0 }))
+
+test('isolate: the worker leaves the rotation with a successor in its place, and comes back', () => world(async it => {
+  assert.deepEqual(JSON.parse((await it.get(sent({ lameduck: 'lastReady' }))).text), { lameduck: 'lastReady', ready: 1, last: true })
+  const before = await it.who()
+  const kept = await Client.open(it.address)
+  kept.request('/')
+  await kept.answer()
+  kept.request(sent({ lameduck: 'isolate' }))
+  assert.deepEqual(JSON.parse((await kept.answer(20_000)).text), { lameduck: 'isolated', ok: true })
+  assert.deepEqual(it.supervisor.status().workers.map(({ pid, state }) => [pid === before.pid, state]), [[true, 'isolated'], [false, 'ready']])
+  kept.destroy()
+}, { workers: 1 }))
+
+test('the CommonJS build does the same', async () => {
+  using built = await buildCluster('cjs')
+  const it = new World(await freePort(), { version: 'cjs' })
+  try {
+    const supervisor = built.cluster.supervise({
+      script: built.app, workers: 1, execArgv: [], env: () => ({ APP: JSON.stringify(it.app) }), control: false, signals: false, readyMs: 0,
+      stdout: it.stdout, stderr: it.stderr,
+    })
+    it.supervisor = supervisor
+    await supervisor.ready
+    assert.equal((await it.who()).version, 'cjs')
+    await until(() => supervisor.status().workers[0]!.inFlight === 0, 'a sign of life that knows of the duck')
+    assert.equal((await supervisor.reload()).outcome, 'reloaded')
+    assert.equal((await supervisor.stop()).outcome, 'clean')
+    assert.ok(readdirSync(built.folder).includes('cluster-worker.cjs'))
+  } finally {
+    await it.close()
+  }
+})

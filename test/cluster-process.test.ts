@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { SuperviseOptions } from '../src/cluster/index.ts'
+import { Child } from './_child.ts'
+import { Client } from './_client.ts'
+import { alive, APP, BUILT, freePort, until } from './_cluster.ts'
+import type { App } from './fixtures/cluster-app.ts'
+
+/** A supervising process of its own. */
+class Process {
+  readonly child: Child
+  readonly address: { host: string; port: number }
+  readonly control: string
+  pids: number[] = []
+  #folder: string
+
+  constructor(port: number, folder: string, app: Partial<App>, options: Partial<SuperviseOptions>) {
+    this.#folder = folder
+    this.address = { host: '127.0.0.1', port }
+    this.control = join(folder, 'control')
+    const all = { script: APP, workers: 2, execArgv: [], control: this.control, readyMs: 0, deadlineMs: 10_000, heartbeatMs: 200, ...options }
+    this.child = new Child('cluster-run.ts', [BUILT, JSON.stringify(all)], { env: { APP: JSON.stringify({ port, ...app }) } })
+  }
+
+  static async run(test: (it: Process) => Promise<void>, app: Partial<App> = {}, options: Partial<SuperviseOptions> = {}): Promise<void> {
+    const it = new Process(await freePort(), mkdtempSync(join(tmpdir(), 'lameduck-run-')), app, options)
+    try {
+      it.pids = (await it.child.says(/^ready ([\d ]+)/m)).trim().split(' ').map(Number)
+      await test(it)
+    } finally {
+      await it.child.close()
+      for (const pid of it.pids) if (alive(pid)) process.kill(pid, 'SIGKILL')
+      rmSync(it.#folder, { recursive: true, force: true })
+    }
+  }
+
+  async ask(path: string): Promise<Client> {
+    const client = await Client.open(this.address)
+    client.request(path)
+    return client
+  }
+
+  /** Every worker has gone. */
+  async gone(): Promise<void> {
+    await until(() => !this.pids.some(alive), 'the end of the workers', 20_000)
+  }
+}
+
+for (const [signal, code] of [['SIGTERM', 0], ['SIGINT', 0]] as const) {
+  test(`${signal}: what is in flight is answered, the workers leave, the exit code is ${code}`, () => Process.run(async it => {
+    const client = await it.ask('/slow?ms=500')
+    await sleep(100)
+    it.child.kill(signal)
+    const { status, text } = await client.answer()
+    assert.deepEqual([status, text], [200, 'slow'])
+    assert.deepEqual(await it.child.exited, { code, signal: null })
+    assert.match(it.child.stdout, /stopped clean/)
+    assert.equal(existsSync(it.control), false)
+    await it.gone()
+  }))
+}
+
+test('a second signal kills: 128 + n', () => Process.run(async it => {
+  const client = await it.ask('/hang')
+  await sleep(100)
+  it.child.kill('SIGTERM')
+  await sleep(300)
+  it.child.kill('SIGINT')
+  assert.deepEqual(await it.child.exited, { code: 130, signal: null })
+  assert.notEqual(await client.ended(), 'open')
+  await it.gone()
+}))
+
+test('a drain that has to be forced: exit code 1', () => Process.run(async it => {
+  await it.ask('/hang')
+  await sleep(100)
+  it.child.kill('SIGTERM')
+  assert.deepEqual(await it.child.exited, { code: 1, signal: null })
+}, {}, { deadlineMs: 1_000 }))
+
+test('SIGHUP reloads; SIGUSR2 is left to its default action', () => Process.run(async it => {
+  it.child.kill('SIGHUP')
+  await it.gone()
+  const { text } = await (await it.ask('/')).answer()
+  const { generation, pid } = JSON.parse(text) as { generation: string, pid: number }
+  assert.equal(generation, '2')
+  it.pids = [pid]
+  it.child.kill('SIGUSR2')
+  // Nobody listens to it, so it ends the process, as it would end any.
+  assert.deepEqual(await it.child.exited, { code: null, signal: 'SIGUSR2' })
+  await it.gone()
+}))
+
+test('a supervisor that is killed: its workers answer what is in flight and leave, although their output goes nowhere', () => Process.run(async it => {
+  const client = await it.ask('/slow?ms=800')
+  const second = await it.ask('/slow?ms=600')
+  await sleep(200)
+  it.child.kill('SIGKILL')
+  await it.child.exited
+  assert.equal((await client.answer()).text, 'slow')
+  // Written to a pipe that nobody reads.
+  second.request('/print?text=hello')
+  assert.equal((await second.answer()).text, 'slow')
+  await it.gone()
+}))
+
+test('a start that fails: exit code 1, nothing is left behind', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-run-'))
+  const it = new Process(await freePort(), folder, { fault: 'throws' }, {})
+  assert.deepEqual(await it.child.exited, { code: 1, signal: null })
+  assert.match(it.child.stdout, /not ready: ERR_LAMEDUCK_CLUSTER_DIED/)
+  assert.match(it.child.stderr, /\[0\] Error: no such module: config/)
+  assert.equal(existsSync(it.control), false)
+  rmSync(folder, { recursive: true })
+})
