@@ -1,0 +1,19 @@
+// Loaded before an example's app (`node --import`): notes each request that reaches the application, in the file $JOURNAL.
+// Behind lameduck, that is: what lameduck answers or refuses itself never comes to this listener.
+import { openSync, writeSync } from 'node:fs'
+import http from 'node:http'
+import { syncBuiltinESMExports } from 'node:module'
+
+const { JOURNAL } = process.env
+if (JOURNAL) {
+  const fd = openSync(JOURNAL, 'a')
+  const { createServer } = http
+  http.createServer = (...args) => {
+    const app = args.pop()
+    return createServer(...args, (req, res) => {
+      writeSync(fd, `${req.method} ${req.url}\n`)
+      app(req, res)
+    })
+  }
+  syncBuiltinESMExports()
+}
