@@ -7,6 +7,7 @@ import { buildCore } from '../bench/_build.ts'
 import { startLoad } from '../bench/_load.ts'
 import { exampleApp } from '../bench/_proxy-examples.ts'
 import { DEFAULTS } from '../src/core/options.ts'
+import { hasSchema, unknownFields, validate } from './_kubernetes-schema.ts'
 import { Cluster, podSpec, readManifests, type PodSpec } from './_kubernetes.ts'
 
 /** What is left for the process to exit in, once its deadline has passed. */
@@ -48,6 +49,23 @@ test("Kubernetes' grace period is preStop, the deadline and five seconds, and it
   assert.equal(readinessProbe.httpGet.path, DEFAULTS.health.ready)
   assert.equal(livenessProbe.httpGet.path, DEFAULTS.health.live)
   assert.equal(startupProbe.httpGet.path, DEFAULTS.health.live)
+})
+
+test('the manifests hold to the schema of Kubernetes, in which a wrong type and an unknown field would be found', {
+  skip: hasSchema ? false : 'kubernetes-models is not installed',
+}, async () => {
+  const manifests = readManifests()
+  assert.deepEqual(manifests.map(({ kind }) => kind), ['Deployment', 'Service', 'PodDisruptionBudget'])
+  for (const manifest of manifests) await validate(manifest)
+
+  // One that is wrong beside them: the proof that it looks.
+  const wrong = structuredClone(manifests[0]) as { spec: { replicas?: unknown, replica?: number } } & typeof manifests[0]
+  wrong.spec.replica = 3
+  const complaints = unknownFields([...manifests, wrong])
+  assert.equal(complaints.length, 1, complaints.join('\n'))
+  assert.match(complaints[0] ?? '', /'"replica"' does not exist in type 'IDeploymentSpec'/)
+  wrong.spec.replicas = 'three'
+  await assert.rejects(validate(wrong), /replicas must be/)
 })
 
 test("a rolling update with the example's numbers loses nothing, though the endpoints lag behind by seconds", async t => {
