@@ -132,12 +132,11 @@ export class Cluster {
   }
 
   async close(): Promise<void> {
-    const gone = [this.#balancer, ...this.#pods.values()].map(child => {
-      if (child.exitCode !== null || child.signalCode !== null) return undefined
+    const living = [this.#balancer, ...this.#pods.values()].filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null)
+    await Promise.all(living.map(child => {
       child.kill('SIGKILL')
       return once(child, 'exit')
-    })
-    await Promise.all(gone)
+    }))
   }
 
   /** Starts a pod and waits until it is ready. Its endpoint follows. */

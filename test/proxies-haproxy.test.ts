@@ -34,7 +34,7 @@ async function states({ folder }: Proxy): Promise<string[]> {
   for await (const chunk of socket.setEncoding('utf8')) csv += chunk
   const [head = '', ...rows] = csv.trim().split('\n').map(line => line.split(','))
   const column = (head as string[]).indexOf('status')
-  return rows.filter(([, server = '']) => !/END$/.test(server)).map(row => `${row[0]}/${row[1]}: ${row[column]}`)
+  return rows.filter(([, server = '']) => !server.endsWith('END')).map(row => `${row[0]}/${row[1]}: ${row[column]}`)
 }
 
 async function until(proxy: Proxy, state: string): Promise<void> {
