@@ -3,9 +3,12 @@ import { fork, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
+import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseAllDocuments } from 'yaml'
+import { buildCore } from '../bench/_build.ts'
+import { exampleApp } from '../bench/_proxy-examples.ts'
 import { freePorts } from '../bench/_proxy-ports.ts'
 
 /** What is read of a container; the rest is for the API server. */
@@ -49,7 +52,7 @@ export interface PodSpec {
   graceMs: number
 }
 
-export function podSpec({ spec }: Manifest, args: string[]): PodSpec {
+function podSpec({ spec }: Manifest, args: string[]): PodSpec {
   const { terminationGracePeriodSeconds, containers: [container] } = spec.template.spec
   return {
     args,
@@ -60,6 +63,15 @@ export function podSpec({ spec }: Manifest, args: string[]): PodSpec {
     preStopMs: container.lifecycle.preStop.sleep.seconds * 1_000,
     graceMs: terminationGracePeriodSeconds * 1_000,
   }
+}
+
+/** A pod with the numbers of the example, and its app. */
+export async function examplePod(t: TestContext, edit?: (text: string) => string): Promise<PodSpec> {
+  const core = await buildCore()
+  t.after(() => core[Symbol.dispose]())
+  const app = exampleApp('kubernetes/app.mjs', process.env['BENCH_CORE'] ?? '', edit)
+  t.after(() => app[Symbol.dispose]())
+  return podSpec(readManifests()[0], [app.file])
 }
 
 export interface Termination {

@@ -1,44 +1,14 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import http from 'node:http'
-import { test, type TestContext } from 'node:test'
+import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { buildCore } from '../bench/_build.ts'
-import { startLoad } from '../bench/_load.ts'
-import { exampleApp } from '../bench/_proxy-examples.ts'
 import { DEFAULTS } from '../src/core/options.ts'
 import { hasSchema, unknownFields, validate } from './_kubernetes-schema.ts'
-import { Cluster, podSpec, readManifests, type PodSpec } from './_kubernetes.ts'
+import { Cluster, examplePod, readManifests } from './_kubernetes.ts'
 
 /** What is left for the process to exit in, once its deadline has passed. */
 const MARGIN_SECONDS = 5
-
-/** How long endpoints take here. In a quiet cluster it is less than a second, in a large one several. */
-const PROPAGATION_MS = 2_000
-
-/** The numbers of the example, and its app. */
-async function example(t: TestContext, edit?: (text: string) => string): Promise<PodSpec> {
-  const core = await buildCore()
-  t.after(() => core[Symbol.dispose]())
-  const app = exampleApp('kubernetes/app.mjs', process.env['BENCH_CORE'] ?? '', edit)
-  t.after(() => app[Symbol.dispose]())
-  return podSpec(readManifests()[0], [app.file])
-}
-
-/** A rolling update under load. */
-async function rollout(t: TestContext, spec: PodSpec) {
-  const cluster = await Cluster.start(spec, PROPAGATION_MS, 2)
-  t.after(() => cluster.close())
-  const load = await startLoad({ port: cluster.port, connections: 20, thinkMs: 50, method: 'POST', reconnect: true })
-  t.after(() => load.stop())
-  await sleep(500)
-  const terminations = await cluster.rollout()
-  await sleep(500)
-  await load.stop()
-  assert.ok(load.counts.ok > 500, `the load proves nothing: ${load.counts.ok} POSTs`)
-  const { lost, failed, rejected } = load.counts
-  return { lost: lost + failed + rejected, terminations, output: cluster.output }
-}
 
 test("Kubernetes' grace period is preStop, the deadline and five seconds, and its probes ask where lameduck answers", () => {
   const [{ spec: { template: { spec } } }] = readManifests()
@@ -68,31 +38,8 @@ test('the manifests hold to the schema of Kubernetes, in which a wrong type and 
   await assert.rejects(validate(wrong), /replicas must be/)
 })
 
-test("a rolling update with the example's numbers loses nothing, though the endpoints lag behind by seconds", async t => {
-  const spec = await example(t)
-  const { lost, terminations, output } = await rollout(t, spec)
-  assert.equal(lost, 0, output)
-  assert.deepEqual(terminations.map(({ code, signal }) => ({ code, signal })), [{ code: 0, signal: null }, { code: 0, signal: null }])
-  assert.ok(terminations.every(({ tookMs }) => tookMs >= spec.preStopMs && tookMs < spec.graceMs))
-})
-
-test('without preStop a hook that holds the lame duck for longer than the endpoints take loses nothing either', async t => {
-  // As examples/kubernetes/README.md has it. A lame duck alone ends as soon as nobody seems to be left; in front of it there is still a list.
-  const hook = "duck.onDrain('endpoints', () => sleep(3_000), { at: 'begin' })"
-  const spec = await example(t, text => `${text.replace('wrap(server', 'const duck = wrap(server')}${hook}\n`)
-  const { lost, terminations, output } = await rollout(t, { ...spec, preStopMs: 0 })
-  assert.equal(lost, 0, output)
-  assert.ok(terminations.every(({ code, tookMs }) => code === 0 && tookMs >= 3_000), output)
-})
-
-test('without preStop and without a lame duck the same update loses requests', async t => {
-  const spec = await example(t, text => text.replace('{ deadlineMs', '{ lameduckMs: 0, deadlineMs'))
-  const { lost } = await rollout(t, { ...spec, preStopMs: 0 })
-  assert.ok(lost > 0, 'this simulation can lose nothing, so it proves nothing')
-})
-
 test('a request that hangs ends with the deadline: the pod tells what it cut before SIGKILL, which a shorter grace period prevents', async t => {
-  const spec = await example(t)
+  const spec = await examplePod(t)
   const hang = async (graceMs: number) => {
     const deadlineMs = 2_000
     const pod = { ...spec, preStopMs: 500, graceMs, env: { ...spec.env, DEADLINE_MS: String(deadlineMs) } }
