@@ -18,8 +18,8 @@ test('behind nginx three restarts of lone processes fail no GET, hardly a POST, 
   assert.ok(clean(restarts), upstream.output())
   assert.ok(post.ok > 300, `the load proves nothing: ${post.ok} POSTs`)
   assert.equal(get.failed, 0, proxy.output())
-  // What no lone process can prevent: a connection that is completed between its last accept and the listener's close. Measured
-  // 0 to 0.1 per restart (bench/results/proxy.json), more on a machine with more to do than it has cores: hence one each.
+  // What no lone process can prevent: a connection that is completed between its last accept and the listener's close. How often
+  // is in bench/results/proxy.json; more often on a machine with more to do than it has cores: hence one for each restart.
   assert.ok(post.failed <= 3, `${post.failed} POSTs failed`)
   assert.deepEqual({ executed: post.executed, twice: post.twice + get.twice }, { executed: 0, twice: 0 })
 })
