@@ -1,0 +1,65 @@
+/**
+ * Writes the tables of docs/proxies.md from bench/results: `npx tsx bench/_proxy-doc.ts`. A test fails when the page says
+ * something else.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { Rolling } from './_proxy-rolling.ts'
+import { median } from './_stats.ts'
+
+interface Result<Row> {
+  date: string
+  node: string
+  machine: { cpu: string, cores: number }
+  settings: { restarts?: number, reloads?: number, pm2?: string }
+  rows: Row[]
+}
+
+type Row = Rolling & { name: string, proxy?: string }
+
+const page = new URL('../docs/proxies.md', import.meta.url)
+
+const load = (name: string) => JSON.parse(readFileSync(new URL(`results/${name}.json`, import.meta.url), 'utf8')) as Result<Row>
+
+function table(head: string[], rows: (string | number)[][]): string {
+  return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+}
+
+const circumstances = ({ node, machine, date }: Result<Row>) =>
+  `Node ${node}, ${machine.cores} cores (${machine.cpu}), loopback, ${date.slice(0, 10)}.`
+
+const stop = ({ restarts }: Row) => {
+  const killed = restarts.filter((restart) => restart.killed).length
+  return `${Math.round(median(restarts.map(({ drainMs }) => drainMs)))}${killed > 0 ? `, ${killed} killed` : ''}`
+}
+
+function proxy(name: string): string {
+  const result = load('proxy')
+  const rows = result.rows.filter((row) => row.proxy === name)
+  const body = rows.map((row) => {
+    const { post, get, restarts } = row
+    return [row.name, (post.failed / restarts.length).toFixed(1), `${post.executed} of ${post.failed}`, get.failed, post.sent, stop(row)]
+  })
+  const head = ['', 'failed POSTs per restart', 'of them executed', 'failed GETs', 'POSTs', 'stop, median ms']
+  return `${table(head, body)}\n\n${rows[0]?.restarts.length ?? 0} restarts each. ${circumstances(result)}`
+}
+
+function pm2(): string {
+  const result = load('pm2')
+  const body = result.rows.map(({ name, post, get, restarts }) => [
+    name, post.failed, post.executed, get.failed, post.sent, Math.round(median(restarts.map(({ drainMs }) => drainMs))),
+  ])
+  const head = ['', 'failed POSTs', 'of them executed', 'failed GETs', 'POSTs', 'reload, median ms']
+  return `${table(head, body)}\n\npm2 ${result.settings.pm2}, ${result.settings.reloads} reloads each. ${circumstances(result)}`
+}
+
+/** The text of the page with the tables of bench/results. */
+export function withProxyTables(text: string): string {
+  const tables: Record<string, () => string> = { nginx: () => proxy('nginx'), haproxy: () => proxy('haproxy'), pm2 }
+  return text.replaceAll(/(<!-- (\w+) -->\n)[\s\S]*?(\n<!-- \/\2 -->)/g, (whole, open: string, name: string, close: string) => {
+    const make = tables[name]
+    return make ? `${open}${make()}${close}` : whole
+  })
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) writeFileSync(page, withProxyTables(readFileSync(page, 'utf8')))

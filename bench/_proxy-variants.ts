@@ -1,0 +1,68 @@
+/** Our rows: the examples as they are, and what becomes of them when one thing is different. */
+import type { ProxyName } from './_proxy-start.ts'
+
+export interface Variant {
+  /** In words. */
+  what?: string
+  /** Changes the app of the example. */
+  app?: (text: string) => string
+  /** Changes the configuration of the example. */
+  configuration?: (text: string) => string
+  /** The instances listen on unix sockets. */
+  sockets?: boolean
+  paceMs?: number | undefined
+}
+
+/** Replaces what must be there. */
+const swap = (from: string, to: string) => (text: string): string => {
+  if (!text.includes(from)) throw new Error(`not in the example: ${from}`)
+  return text.replaceAll(from, to)
+}
+
+const wrapped = 'lameduckMs: 0, quietMs: 2_000, logger: console'
+const byDefault = swap(wrapped, 'logger: console')
+
+/** As docs/proxies.md has it. */
+function onSocket(text: string): string {
+  const leave = `wrap(server, { ${wrapped} }).on('state', state => { if (state === 'draining') unlinkSync(process.env.PORT) })`
+  const listen = swap("server.listen(process.env.PORT ?? 3001, '127.0.0.1')", 'server.listen({ path: process.env.PORT, writableAll: true })')
+  return `import { unlinkSync } from 'node:fs'\n${listen(swap(`wrap(server, { ${wrapped} })`, leave)(text))}`
+}
+
+export const variants: Record<ProxyName, Record<string, Variant>> = {
+  nginx: {
+    'lameduck (the example)': {},
+    'lameduck, its defaults': {
+      what: 'lameduckMs 2000: accepts on for 2 s, during which each answer closes its connection, so that nginx opens one for each request',
+      app: byDefault,
+    },
+    'lameduck, upstream keepalive_timeout 60s': {
+      what: "nginx's own default: idle connections are closed by the app, not by nginx",
+      configuration: swap('keepalive_timeout 1s;', 'keepalive_timeout 60s;'),
+    },
+    'lameduck, few kept connections': {
+      what: '`keepalive 4`: nginx opens connections all the time',
+      configuration: swap('keepalive 128;', 'keepalive 4;'),
+    },
+    'lameduck, non_idempotent': {
+      what: 'POSTs are tried again, too; without `timeout`',
+      configuration: swap('error timeout http_502 http_503;', 'error http_502 http_503 non_idempotent;'),
+    },
+    'lameduck, unix sockets': {
+      what: 'the instances listen on unix sockets, whose path goes before the listener does',
+      app: onSocket,
+      sockets: true,
+    },
+    'lameduck, max_fails=1 fail_timeout=10s': {
+      what: "nginx's defaults for upstreams, restarts a second apart: both are taken out at a time",
+      configuration: swap('max_fails=0', 'max_fails=1 fail_timeout=10s'),
+    },
+  },
+  haproxy: {
+    'lameduck (the example)': {},
+    'lameduck, lameduckMs 0': {
+      what: 'gone before the checks can tell',
+      app: swap('lameduckMs: 2_000', 'lameduckMs: 0'),
+    },
+  },
+}

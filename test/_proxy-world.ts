@@ -1,0 +1,28 @@
+import type { TestContext } from 'node:test'
+import { buildCore } from '../bench/_build.ts'
+import { exampleApp } from '../bench/_proxy-examples.ts'
+import { startInstances, type Upstream } from '../bench/_proxy-instances.ts'
+import { findProxy, startProxy, type Proxy, type ProxyName } from '../bench/_proxy-start.ts'
+import type { Variant } from '../bench/_proxy-variants.ts'
+
+/** Why a test of this proxy cannot run, or false. */
+export function lacks(name: ProxyName): string | false {
+  return findProxy(name) === undefined && `${name} is not installed`
+}
+
+/** Two instances of the example's app behind the example's configuration, both as they are in the repository. */
+export async function startExample(t: TestContext, name: ProxyName, variant: Variant = {}): Promise<{ upstream: Upstream, proxy: Proxy, port: number }> {
+  const core = await buildCore()
+  t.after(() => core[Symbol.dispose]())
+  const app = exampleApp(`${name}/app.mjs`, process.env['BENCH_CORE'] ?? '', variant.app)
+  t.after(() => app[Symbol.dispose]())
+  const upstream = await startInstances(app, { sockets: variant.sockets })
+  t.after(() => upstream.close())
+  const proxy = await startProxy(name, { upstreams: upstream.addresses, edit: variant.configuration })
+  t.after(() => proxy.close())
+  return { upstream, proxy, port: proxy.ports[0] ?? Number.NaN }
+}
+
+/** Nobody had to be killed, and every exit code is 0. */
+export const clean = (restarts: readonly { killed: boolean, code: number | null }[]): boolean =>
+  restarts.every(({ killed, code }) => !killed && code === 0)
