@@ -1,4 +1,5 @@
 import { cpSync } from 'node:fs'
+import { isBuiltin } from 'node:module'
 import { defineConfig, type Options } from 'tsup'
 
 const shared: Options = {
@@ -30,13 +31,15 @@ export default defineConfig([
       'http-terminator': 'src/adapters/http-terminator.ts',
       ops: 'src/ops/index.ts',
       gc: 'src/ops/gc/index.ts',
+      cluster: 'src/cluster/index.ts',
+      // What the supervisor loads into each worker, before the application.
+      'cluster-worker': 'src/cluster/worker.ts',
     },
     format: ['esm', 'cjs'],
     dts: true,
     cjsInterop: true,
     // `import.meta.url` in CJS: where the worker's program is.
     shims: true,
-    clean: true,
   },
   {
     ...shared,
@@ -48,10 +51,23 @@ export default defineConfig([
   },
   {
     ...shared,
-    // Its packages come with it: an installed lameduck brings none along.
+    // Its packages come with it: an installed lameduck brings none along. (Shebang: main.ts.)
     entry: { cli: 'src/cli/main.ts' },
     format: 'esm',
-    splitting: false,
-    noExternal: ['commander', 'cli-table3', 'cli-progress', 'picocolors', 'log-update', 'ws'],
+    platform: 'node',
+    noExternal: [/^(?!node:)/],
+    external: ['bufferutil', 'utf-8-validate', '@colors/colors'],
+    // CommonJS packages in it ask for a require().
+    banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
+    // Without these ws looks for addons, of which the package would then seem to depend.
+    define: { 'process.env.WS_NO_BUFFER_UTIL': '"1"', 'process.env.WS_NO_UTF_8_VALIDATE': '"1"' },
+    esbuildPlugins: [{
+      name: 'cli',
+      setup(build) {
+        build.onResolve({ filter: /^[a-z_/]+$/ }, ({ path }) => (isBuiltin(path) ? { path: `node:${path}`, external: true } : undefined))
+        // The supervisor is not bundled twice.
+        build.onResolve({ filter: /^\.\.\/cluster\// }, () => ({ path: './cluster.js', external: true }))
+      },
+    }],
   },
 ])
