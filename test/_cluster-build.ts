@@ -37,6 +37,7 @@ export async function buildCluster(format: 'esm' | 'cjs' = 'esm'): Promise<Built
     cjsInterop: true,
     removeNodeProtocol: false,
     splitting: true,
+    shims: true,
     silent: true,
   })
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module', name: 'lameduck' }))
