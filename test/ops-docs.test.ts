@@ -7,6 +7,7 @@ import { after, test } from 'node:test'
 import { withFigures } from '../bench/_ops-doc.ts'
 import { ask, freshToken } from './_ops.ts'
 import { document, jsonText, withRoutes } from './_ops-docs.ts'
+import { wrongWith } from './_shell-lines.ts'
 import { readPage, root, start } from './_snippets.ts'
 
 const { text, snippets } = readPage('docs/ops.md')
@@ -74,6 +75,12 @@ const maintenance = ${snippet.code.includes('maintenance') ? `ops({ duck, listen
     assert.match(output, /fragment done 1/)
   })
 }
+
+test('docs/ops.md: each command of lameduck exists, with its options', () => {
+  const lines = snippets.filter(({ language }) => language === 'sh').flatMap(({ code }) => code.split('\n')).filter(line => line.startsWith('npx lameduck'))
+  assert.ok(lines.length > 3)
+  for (const line of lines) assert.equal(wrongWith(line.replace(/\s*#.*/, '')), undefined)
+})
 
 test('docs/ops.md: the heap snapshot after a GC, in its three lines', async () => {
   const [program] = marked('gc-program')
