@@ -23,6 +23,12 @@ const LAST_LINES_MS = 300
 
 const needsTrail = ({ scope }: Route) => scope === 'secrets' || scope === 'eval'
 
+/** What is to be done, for the audit: defaults included, secrets not. */
+function saidBy({ params: declared = {}, audit }: Route, params: Record<string, unknown>): Record<string, unknown> {
+  const shown = Object.entries(params).filter(([name]) => declared[name]?.secret !== true)
+  return { ...(shown.length > 0 && { params: Object.fromEntries(shown) }), ...audit?.(params) }
+}
+
 /** Runs handlers: each with its lines in the audit, its signal, and an answer whatever happens. */
 export class Calls {
   #audit: Audit
@@ -85,7 +91,9 @@ export class Calls {
     await closed
     this.#running.delete(controller)
     const gone = !res.writableFinished
-    await ended.tell({ status: res.statusCode, code: code ?? (gone ? 'ERR_LAMEDUCK_OPS_GONE' : undefined), bytes: bytes || Math.max(0, req.socket.bytesWritten - before) })
+    // A client that left before the head of its answer has been told no status at all.
+    const status = gone && !res.headersSent ? 499 : res.statusCode
+    await ended.tell({ status, code: code ?? (gone ? 'ERR_LAMEDUCK_OPS_GONE' : undefined), bytes: bytes || Math.max(0, req.socket.bytesWritten - before) })
   }
 
   /**
@@ -128,11 +136,11 @@ export class Calls {
   }
 
   /** @throws {Problem} 503 `ERR_LAMEDUCK_OPS_AUDIT` when the trail cannot be written and the call needs it. */
-  async #begin({ route, path, who, req }: Passed): Promise<{ notes: Record<string, unknown>; trail: boolean; tell(fields: Record<string, unknown>): Promise<void> }> {
+  async #begin({ route, path, params, who, req }: Passed): Promise<{ notes: Record<string, unknown>; trail: boolean; tell(fields: Record<string, unknown>): Promise<void> }> {
     const notes: Record<string, unknown> = {}
     if (!leavesTrace(route)) return { notes, trail: true, tell: () => Promise.resolve() }
     const startedAt = performance.now()
-    const about = { call: ++this.#last, who: who.name, from: who.from, method: req.method ?? '', path }
+    const about = { call: ++this.#last, who: who.name, from: who.from, method: req.method ?? '', path, ...saidBy(route, params) }
     let trail = true
     try {
       await this.#audit.write({ event: 'begin', ...about })
@@ -157,7 +165,8 @@ export class Calls {
   /** Answers for a handler that threw. @returns The code, for the audit. */
   #fail({ route, req, res }: Passed, error: unknown, signal: AbortSignal, count: (bytes: number) => void): string {
     // Whatever a handler says of a client that left, or of our own end, is no failure of its own.
-    const problem = signal.aborted && !(error instanceof Problem) ? signal.reason as Problem : this.#problemOf(error, route)
+    const cancelled = !(error instanceof Problem) || error.code === 'ERR_LAMEDUCK_OPS_CANCELLED'
+    const problem = signal.aborted && cancelled ? signal.reason as Problem : this.#problemOf(error, route)
     if (res.headersSent) res.destroy()
     else if (!res.destroyed) {
       // What the reply had set before its stream failed.

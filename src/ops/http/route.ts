@@ -28,6 +28,8 @@ export interface Param {
   enum?: readonly string[]
   /** Of strings: what they must match, from end to end. */
   pattern?: string
+  /** Never written to the audit trail. */
+  secret?: boolean
 }
 
 /** What a handler gets. */
@@ -72,5 +74,7 @@ export interface Route {
   success: { status: number; types: string[]; description: string }
   /** A WebSocket upgrade in place of an answer: the handler gets the socket's head by `upgrade`. */
   upgrade?: (call: Call & { head: Buffer }) => void | Promise<void>
+  /** What the audit's line before the call has beside its parameters: of those that are secret, a digest. */
+  audit?: (params: Record<string, unknown>) => Record<string, unknown>
   handler(call: Call): Reply | undefined | Promise<Reply | undefined>
 }

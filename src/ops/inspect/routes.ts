@@ -132,7 +132,7 @@ const evalRoute = ({ connect }: Bench): Route => ({
   summary: 'Evaluates an expression on the main thread, read-only by default.',
   description: READ_ONLY,
   params: {
-    expression: { in: 'body', type: 'string', min: 1, required: true, description: 'JavaScript; the audit trail has its SHA-256 and its length.' },
+    expression: { in: 'body', type: 'string', min: 1, required: true, secret: true, description: 'JavaScript; the audit trail has its SHA-256 and its length.' },
     timeoutMs: { in: 'body', type: 'integer', min: 1, max: 30_000, default: 1_000, description: 'For all of it, milliseconds.' },
     sideEffects: { in: 'body', type: 'boolean', default: false, description: 'Whether it may change anything.' },
     awaitPromise: { in: 'body', type: 'boolean', default: true, description: 'Whether a promise as the value is waited for.' },
@@ -143,9 +143,13 @@ const evalRoute = ({ connect }: Bench): Route => ({
     status: 200, types: ['application/json'],
     description: 'ok: true with kind (as of typeof) and text, about as util.inspect shows it and at most 20,000 characters; or ok: false with the exception: text, line, column, sideEffect',
   },
-  async handler({ params, note }): Promise<Reply> {
+  // Before it acts: an expression may end the process.
+  audit(params) {
+    const { expression, sideEffects } = params as unknown as Order
+    return { sha256: createHash('sha256').update(expression).digest('hex'), length: expression.length, sideEffects }
+  },
+  async handler({ params }): Promise<Reply> {
     const order = params as unknown as Order
-    note({ sha256: createHash('sha256').update(order.expression).digest('hex'), length: order.expression.length, sideEffects: order.sideEffects })
     const evaluator = new Evaluator(connect)
     try {
       return { json: await evaluator.evaluate(order) }
