@@ -200,6 +200,11 @@ test('a request that does not become whole is answered with 408: in its head, in
 test('more connections than the cap are closed at once; those that are there go on', async () => {
   const { site, token } = await counted({}, {}, { limits: { connections: 3 } })
   const held = await Promise.all([1, 2, 3].map(() => raw(site)))
+  for (const client of held) {
+    client.note('0')
+    client.write(`GET /info HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${token}\r\n\r\n`)
+    assert.equal((await client.answer()).status, 200)
+  }
   const more = await Promise.all([1, 2, 3, 4, 5].map(() => raw(site)))
   for (const client of more) assert.notEqual(await client.ended(), 'open')
   const [first] = held as [Client]

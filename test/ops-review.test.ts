@@ -65,3 +65,52 @@ test('a client that left before the answer is in the audit with 499, not 200', a
   assert.deepEqual([end?.status, end?.code], [499, 'ERR_LAMEDUCK_OPS_GONE'])
   await endpoint.close()
 })
+
+test('sixteen connections that send nothing, and come again whenever they are closed, lock nobody out', async () => {
+  const { endpoint, go } = await site()
+  const { port } = new URL(endpoint.url ?? '')
+  const held = new Set<net.Socket>()
+  let over = false
+  let came = 0
+  const hold = () => {
+    if (over) return
+    came++
+    const socket = net.connect({ host: '127.0.0.1', port: Number(port) })
+    held.add(socket)
+    socket.on('error', () => {})
+    socket.once('close', () => {
+      held.delete(socket)
+      hold()
+    })
+  }
+  for (let i = 0; i < 16; i++) hold()
+  await sleep(200)
+  for (let i = 0; i < 20; i++) {
+    assert.equal((await ask(endpoint.address, '/livez')).status, 200)
+    assert.equal((await go('/info')).status, 200)
+  }
+  assert.ok(came > 16, `${came} came`)
+  over = true
+  for (const socket of held) socket.destroy()
+  await endpoint.close()
+})
+
+test('a connection that sends nothing is closed after two seconds, not when a request\'s time is over', async () => {
+  const { endpoint } = await site()
+  const socket = net.connect({ host: '127.0.0.1', port: Number(new URL(endpoint.url ?? '').port) }).resume()
+  const began = performance.now()
+  await new Promise<void>(resolve => void socket.once('close', () => resolve()))
+  const took = performance.now() - began
+  assert.ok(took > 1_000 && took < 4_000, `${took} ms`)
+  await endpoint.close()
+})
+
+test('who is being answered keeps the connection, however many silent ones come', async () => {
+  const { endpoint, go } = await site({ limits: { connections: 2 } })
+  endpoint.register({ method: 'POST', path: '/work', scope: 'control', handler: () => sleep(500, { done: true }) })
+  const answer = go('/work', 'POST', {})
+  const silent = Array.from({ length: 6 }, () => net.connect({ host: '127.0.0.1', port: Number(new URL(endpoint.url ?? '').port) }).on('error', () => {}))
+  assert.deepEqual((await answer).json, { done: true })
+  for (const socket of silent) socket.destroy()
+  await endpoint.close()
+})

@@ -57,7 +57,10 @@ export interface AuthOptions {
 
 /** Limits of the door. All have defaults. */
 export interface LimitOptions {
-  /** Connections at once. Default 16. */
+  /**
+   * Connections at once. Default 16. When there are more, the oldest on which nobody was authorised goes; of one remote address (IPv6: each /64) at
+   * most half of them may be without a request. One that has sent nothing for 2 s is closed.
+   */
   connections?: number
   /** Of a request's head, bytes. Default 8,192. */
   headBytes?: number

@@ -83,6 +83,11 @@ export class Doorkeeper {
     this.#insiders.add(socket)
   }
 
+  /** Whether somebody was authorised on this connection. */
+  knows(socket: Socket): boolean {
+    return this.#known.has(socket)
+  }
+
   reload(): { tokens: number; failed: string[] } {
     return this.#keyring.reload()
   }

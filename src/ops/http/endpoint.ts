@@ -151,6 +151,7 @@ class Door implements Endpoint {
       },
       upgrade: (req, socket, head) => void this.upgrade(req, socket, head),
       insider: socket => this.#keeper.insider(socket),
+      known: socket => this.#keeper.knows(socket),
       refused: (socket, status, code) => {
         this.#refusals.count({ who: '-', from: socket ? neighbourhood(socket) : '-', status, code })
       },
