@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import v8 from 'node:v8'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { customRoute, type CustomSign } from './custom.ts'
+import { customRoute, type CustomSign, type OwnRoute } from './custom.ts'
 import { gcLog } from './gc/log.ts'
 import { gcPart } from './gc/part.ts'
 import { openArtifacts } from './heap/artifacts.ts'
@@ -12,6 +12,7 @@ import type { Authorize } from './http/doorkeeper.ts'
 import type { AuditEntry } from './http/audit.ts'
 import { createAudit } from './http/audit-trail.ts'
 import { createEndpoint, type Endpoint, type Handover } from './http/endpoint.ts'
+import { openApiRoute } from './http/openapi.ts'
 import type { Route } from './http/route.ts'
 import { connector } from './inspect/inspector.ts'
 import { inspect } from './inspect/routes.ts'
@@ -34,6 +35,13 @@ export interface Opening {
   custom: CustomSign[]
   /** Beyond those of the options: armed from code before a crash. */
   rules: RuleInput[]
+}
+
+/** What it answers. */
+export interface Opened {
+  address: { url?: string; path?: string }
+  /** The endpoint's own routes: nothing else can be there. */
+  own: OwnRoute[]
 }
 
 /** An endpoint on this thread, for those who hand requests over. */
@@ -69,6 +77,7 @@ function parts(bench: Bench, rules: readonly RuleInput[] = []): Part[] {
 
 interface Open {
   endpoint: Endpoint
+  own: OwnRoute[]
   close(): Promise<void>
 }
 
@@ -101,6 +110,7 @@ async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker
   main.on('note', note)
   return {
     endpoint,
+    own: [...routes, openApiRoute(() => [])].map(({ method, path, params }) => ({ method, path, ...(params && { params }) })),
     async close() {
       await jobs.close()
       await endpoint.close()
@@ -115,9 +125,9 @@ async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker
 export function assemble(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean): Assembled {
   let opened: Open | undefined
   main.offer({
-    async open(opening: Opening) {
+    async open(opening: Opening): Promise<Opened> {
       opened = await open(main, settings, heartbeat, worker, opening)
-      return settings.listen === false ? {} : opened.endpoint.listen()
+      return { address: settings.listen === false ? {} : await opened.endpoint.listen(), own: opened.own }
     },
     reload: () => opened?.endpoint.reload(),
     // Whatever hangs is not waited for.

@@ -6,7 +6,7 @@ import { LameduckError, type Duck } from '../core/index.ts'
 import { lastly } from '../core/lifecycle.ts'
 import { CustomRoutes, type CustomRoute } from './custom.ts'
 import { Heartbeat } from './heartbeat.ts'
-import type { Opening } from './assemble.ts'
+import type { Opened, Opening } from './assemble.ts'
 import type { AuditEntry } from './http/audit.ts'
 import type { Link } from './link.ts'
 import { outposts } from './outposts.ts'
@@ -52,7 +52,7 @@ export class Ops {
   #options: OpsOptions
   #emitter = new EventEmitter()
   #heartbeat = new Heartbeat().start()
-  #custom = new CustomRoutes()
+  #custom = new CustomRoutes(message => this.#warn(message))
   #rules = new Map<string, RuleInput>()
   #thread: Thread | undefined
   #address: Address = {}
@@ -103,10 +103,14 @@ export class Ops {
   /**
    * Takes maintenance work of the application behind the same door.
    *
+   * Before the endpoint is open, which paths are its own is not known: one of these is then no error here but a warning, and is not served.
+   *
    * @returns What takes it out again.
-   * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`
+   * @throws {LameduckError} `ERR_LAMEDUCK_OPTION` for a route that cannot be: a path that is taken or lameduck's own, a parameter in the path that is
+   *   not in `params`, what cannot be copied to another thread; and once the endpoint is being closed.
    */
   register(route: CustomRoute): () => void {
+    if (this.#closed) throw new LameduckError('ERR_LAMEDUCK_OPTION', 'the endpoint is closed; allowed: to register before that')
     const sign = this.#custom.add(route)
     this.#thread?.link.tell('route', sign)
     return () => {
@@ -131,9 +135,13 @@ export class Ops {
     list: (): Promise<RuleReport[]> => this.#ask<RuleReport[]>('rules.list'),
   }
 
-  /** Reads tokens again, from where the options say. */
-  async reload(): Promise<void> {
-    await this.#ask('reload')
+  /**
+   * Reads tokens again, from where the options say.
+   *
+   * @returns How many tokens are in force, and the files that could not be used: what was in them before still counts.
+   */
+  reload(): Promise<{ tokens: number; failed: string[] }> {
+    return this.#ask<{ tokens: number; failed: string[] }>('reload')
   }
 
   on<E extends keyof OpsEvents>(event: E, listener: (...args: OpsEvents[E]) => void): this {
@@ -183,6 +191,7 @@ export class Ops {
     // Not before those who made it could listen to it.
     await Promise.resolve()
     await this.#open()
+    if (isUseless(this.#settings)) this.#warn('the maintenance endpoint listens on TCP, and nobody may do anything there: options.auth has no tokens, file, certificates or authorize')
     return this
   }
 
@@ -192,10 +201,12 @@ export class Ops {
     this.#thread = thread
     this.#stopOutposts = this.#outposts(thread.link)
     try {
-      this.#address = await Promise.race([
-        thread.link.call<Address>('open', { custom: this.#custom.signs, rules: [...this.#rules.values()] } satisfies Opening, { timeoutMs: START_MS }),
+      const opened = await Promise.race([
+        thread.link.call<Opened>('open', { custom: this.#custom.signs, rules: [...this.#rules.values()] } satisfies Opening, { timeoutMs: START_MS }),
         thread.ended.then(error => Promise.reject(error ?? new Error('its thread has ended'))),
       ])
+      this.#address = opened.address
+      this.#custom.own = opened.own
     } catch (error) {
       this.#stopOutposts()
       await thread.end()
@@ -282,6 +293,11 @@ function inode(path: string | undefined): number | undefined {
   return path === undefined ? undefined : statSync(path, { throwIfNoEntry: false })?.ino
 }
 
+/** Whether it is on TCP with nobody who could be authorised: the probes are all that it is good for. */
+function isUseless({ listen, auth: { tokens = [], file, certificates = {}, authorize } }: Settings): boolean {
+  return listen !== false && !('path' in listen) && tokens.length === 0 && file === undefined && Object.keys(certificates).length === 0 && !authorize
+}
+
 /** With the port that it got. */
 function again(settings: Settings, { url }: Address): Settings {
   const { listen } = settings
@@ -292,8 +308,10 @@ function again(settings: Settings, { url }: Address): Settings {
 /** What the other thread threw, as an error of ours. */
 function asLameduck(error: unknown): LameduckError {
   if (error instanceof LameduckError) return error
-  const { code, message } = error as { code?: string; message: string }
-  return new LameduckError(code?.startsWith('ERR_LAMEDUCK_') ? code as LameduckError['code'] : 'ERR_LAMEDUCK_OPS_START', message)
+  // Anything may have been thrown; the code of a DOMException is a number.
+  const { code, message = String(error) } = Object(error) as { code?: unknown; message?: string }
+  const isOurs = typeof code === 'string' && code.startsWith('ERR_LAMEDUCK_')
+  return new LameduckError(isOurs ? code as LameduckError['code'] : 'ERR_LAMEDUCK_OPS_START', message)
 }
 
 /**

@@ -96,7 +96,10 @@ export class Sockets {
 
   #enter(raw: Socket, requestMs: number): Peer | undefined {
     const kept = [...this.#peers.values()].filter(peer => !this.#mayGo(peer)).length
-    if (kept >= this.#most) return void this.#evict({ raw, socket: undefined })
+    if (kept >= this.#most) {
+      this.#evict({ raw, socket: undefined })
+      return undefined
+    }
     const peer: Peer = { raw, socket: undefined, place: neighbourhood(raw), since: performance.now(), busy: 0, req: undefined }
     this.#peers.set(raw, peer)
     // A shorter time for the whole head is Node's own, with an answer.

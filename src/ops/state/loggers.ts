@@ -17,9 +17,18 @@ interface Changed {
 
 /** The names of a logger's levels, if it tells. */
 function levelsOf({ levels }: Leveled): string[] | undefined {
-  if (typeof levels !== 'object') return undefined
-  const values = 'values' in levels && typeof levels.values === 'object' ? levels.values : levels
+  if (typeof levels !== 'object' || levels === null) return undefined
+  const values = 'values' in levels && typeof levels.values === 'object' && levels.values !== null ? levels.values : levels
   return Object.keys(values)
+}
+
+/** @throws {Problem} 409 for a logger that does not let it: a getter without a setter, a frozen object. */
+function setLevel(name: string, logger: Leveled, level: string): void {
+  try {
+    logger.level = level
+  } catch {
+    throw new Problem(409, 'ERR_LAMEDUCK_OPS_LOGGER_FIXED', `the level of ${name} cannot be set`)
+  }
 }
 
 /** Main's side: the loggers live there. */
@@ -41,7 +50,14 @@ export function loggersOutpost(loggers: Record<string, Leveled>): Outpost {
       if (!change) return
       clearTimeout(change.timer)
       changed.delete(name)
-      known(name).level = change.before
+      setLevel(name, known(name), change.before)
+    }
+    const quietly = (name: string) => {
+      try {
+        back(name)
+      } catch {
+        // It took the level before, and does not take it back: nobody is waiting for an answer.
+      }
     }
     link.offer({
       'loggers.list': () => Object.keys(loggers).map(show),
@@ -52,9 +68,9 @@ export function loggersOutpost(loggers: Record<string, Leveled>): Outpost {
         const allowed = !levels || levels.includes(level) || level === 'silent'
         if (!allowed) throw new Problem(400, 'ERR_LAMEDUCK_OPS_PARAM', `level is ${level}; allowed: ${levels.join(', ')}`, { param: 'level' })
         const before = changed.get(name)?.before ?? logger.level
+        setLevel(name, logger, level)
         clearTimeout(changed.get(name)?.timer)
-        logger.level = level
-        changed.set(name, { before, until: Date.now() + ttlMs, timer: setTimeout(() => back(name), ttlMs).unref() })
+        changed.set(name, { before, until: Date.now() + ttlMs, timer: setTimeout(() => quietly(name), ttlMs).unref() })
         return show(name)
       },
       'loggers.reset'({ name }: { name: string }) {
@@ -63,7 +79,7 @@ export function loggersOutpost(loggers: Record<string, Leveled>): Outpost {
       },
     })
     return () => {
-      for (const name of changed.keys()) back(name)
+      for (const name of changed.keys()) quietly(name)
     }
   }
 }
@@ -73,6 +89,7 @@ export function loggerRoutes({ main }: Bench): Route[] {
   const name = { in: 'path', type: 'string', required: true, pattern: '[\\w.:-]{1,64}', description: 'As given in `loggers`.' } as const
   const success = (description: string) => ({ status: 200, types: ['application/json'], description })
   const problems = { 404: ['ERR_LAMEDUCK_OPS_LOGGER'], 503: ['ERR_LAMEDUCK_OPS_BLOCKED'] }
+  const fixed = { ...problems, 409: ['ERR_LAMEDUCK_OPS_LOGGER_FIXED'] }
   return [
     {
       method: 'GET', path: '/loggers', scope: 'read', summary: 'The loggers and their levels', success: success('An array of `name`, `level`, `levels`'),
@@ -83,7 +100,7 @@ export function loggerRoutes({ main }: Bench): Route[] {
       handler: async ({ params }) => ({ json: await main.call('loggers.get', params) }),
     },
     {
-      method: 'PUT', path: '/loggers/{name}', scope: 'control', summary: 'Another level, for a while', problems,
+      method: 'PUT', path: '/loggers/{name}', scope: 'control', summary: 'Another level, for a while', problems: fixed,
       params: {
         name,
         level: { in: 'body', type: 'string', required: true, min: 1, max: 32, pattern: '\\w+', description: 'One of its levels.' },
@@ -93,7 +110,7 @@ export function loggerRoutes({ main }: Bench): Route[] {
       handler: async ({ params }) => ({ json: await main.call('loggers.set', params) }),
     },
     {
-      method: 'DELETE', path: '/loggers/{name}', scope: 'control', summary: 'Back to the level before', params: { name }, problems, success: success('`name`, `level`'),
+      method: 'DELETE', path: '/loggers/{name}', scope: 'control', summary: 'Back to the level before', params: { name }, problems: fixed, success: success('`name`, `level`'),
       handler: async ({ params }) => ({ json: await main.call('loggers.reset', params) }),
     },
   ]
