@@ -120,7 +120,7 @@ const OPTION = { name: 'LameduckError', code: 'ERR_LAMEDUCK_OPTION' }
 /** Something to register, with a change to it. */
 const custom = (more: object): CustomRoute => ({ method: 'GET', path: '/mine', scope: 'read', handler: () => ({ mine: true }), ...more }) as CustomRoute
 
-test('a route that cannot go over to the endpoint is refused, and is not there after a crash either', async () => {
+test('a route that cannot go over to the endpoint is refused, and nothing of it stays', async () => {
   const { endpoint, go } = await site()
   const params = { name: { in: 'query', type: 'string', description: 'x', default: 'a', check() {} } }
   assert.throws(() => endpoint.register(custom({ params })), OPTION)
