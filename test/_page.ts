@@ -77,7 +77,7 @@ export async function openPage(t: TestContext, url = shared.at.url, options: Par
   page.setDefaultTimeout(15_000)
   const [complaints, requests]: [string[], Request[]] = [[], []]
   page.on('console', message => {
-    if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text())
+    if (message.type() === 'error' || message.type() === 'warning') complaints.push(`${message.text()} ${message.location().url}`)
   })
   page.on('pageerror', error => complaints.push(String(error.stack)))
   page.on('dialog', dialog => {

@@ -1,8 +1,8 @@
 // State, connections, event loop.
 import { at, bars, bytes, draw, make, percent, row, say, span, svg } from './page-dom.js'
 
-/** What the page has seen itself, every two seconds. */
-const HISTORY = 150
+/** What the page has seen itself: about five minutes. */
+const HISTORY = 200
 const history = []
 
 const NAMES = { running: 'in rotation', lameduck: 'out of rotation', draining: 'draining', drained: 'drained', aborted: 'aborted' }

@@ -5,7 +5,8 @@ import { showGc, showLeaks } from './page-memory.js'
 import { showConnections, showState } from './page-state.js'
 import { allow, showRotation, showWork } from './page-work.js'
 
-const LOOK_MS = 2_000
+/** Shorter than the endpoint keeps an idle connection. */
+const LOOK_MS = 1_500
 /** What changes slowly is asked for each so many looks. */
 const SELDOM = 5
 /** An answer that takes longer than this is missed. */
@@ -32,7 +33,8 @@ const optional = (section, path, show) => ask(path).then(answer => {
 })
 
 async function lookAtWork() {
-  const [{ jobs }, { artifacts }] = await Promise.all([ask('/jobs'), ask('/artifacts')])
+  const { jobs } = await ask('/jobs')
+  const { artifacts } = await ask('/artifacts')
   return showWork(jobs, artifacts)
 }
 
@@ -44,21 +46,19 @@ async function lookAtInfo() {
   document.title = `${application.name ?? 'process'} ${pid} · lameduck`
 }
 
+/** One question after the other: the endpoint has few connections, and others may be looking, too. */
 async function lookAll() {
-  const seldom = looks % SELDOM === 0
-  const [state, connections, busy] = await Promise.all([
-    ask('/state'),
-    ask('/connections'),
-    seldom ? lookAtWork() : false,
-    ...(seldom ? [optional(at('gc'), '/gc?last=100', showGc), optional(at('leaks'), '/leaks', showLeaks)] : []),
-  ])
+  const state = await ask('/state')
   seen = { at: performance.now(), ...state }
   showState(state)
-  showConnections(connections)
   showRotation(state.state)
+  showConnections(await ask('/connections'))
   if (at('process').textContent === '' && state.blockedMs === 0) lookAtInfo().catch(() => {})
+  if (looks++ % SELDOM > 0) return
+  await optional(at('gc'), '/gc?last=100', showGc)
+  await optional(at('leaks'), '/leaks', showLeaks)
   // While something is under way all of it is asked for each time.
-  looks = busy ? 0 : looks + 1
+  if (await lookAtWork()) looks = 0
 }
 
 async function look() {
@@ -83,8 +83,8 @@ async function look() {
 function tellAge() {
   if (!inside) return
   const now = performance.now()
-  const silent = failed !== '' || (asking !== undefined && now - asking > PATIENCE_MS)
   const { at: when = now, asOfMs = 0, blockedMs = 0, pause } = seen ?? {}
+  const silent = failed !== '' || (asking !== undefined && now - (seen ? Math.max(asking, when) : asking) > PATIENCE_MS)
   const since = now - when
   const [what, age] = pause && !silent ? [`It stands still for a ${pause.what.replace('-', ' ')}.`, asOfMs + since]
     : blockedMs > 0 && !silent ? ['The main thread is blocked.', asOfMs + since]
