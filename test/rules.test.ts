@@ -197,7 +197,7 @@ function part(options: Partial<WatchOptions> = {}) {
     act: async ({ name }) => ({ job: `job-${acts.push(name)}` }),
     limit: LIMIT,
     ...options,
-  })({ audit } as unknown as Bench)
+  })({ audit, main: { offer() {} } } as unknown as Bench)
   const call = async (method: Route['method'], path: string, params: Record<string, unknown> = {}, scopes: Scope[] = ['read', 'control']) => {
     const route = made.routes.find(route => route.method === method && route.path === path) as Route
     const who: Principal = { name: 'ann', scopes: new Set(scopes), from: 'unix' }
