@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { buildCluster } from '../test/_cluster-build.ts'
+import { pathToFileURL } from 'node:url'
+import { buildCluster, type Cluster } from '../test/_cluster-build.ts'
 import { ghosts, startLoad, type Load } from './_load.ts'
 import { median, sum } from './_stats.ts'
 import { fixed, progress, publish } from './_table.ts'
@@ -48,9 +49,10 @@ const folder = mkdtempSync(join(tmpdir(), 'lameduck-reload-'))
 const journal = join(folder, 'journal')
 writeFileSync(journal, '')
 using built = await buildCluster()
+const { supervise } = await import(pathToFileURL(built.main).href) as Cluster
 const port = await freePort()
 const app = { port, journal, journalPath: true, options: { deadlineMs: 20_000 } }
-const supervisor = built.cluster.supervise({
+const supervisor = supervise({
   script: built.app, workers, execArgv: [], env: { APP: JSON.stringify(app) }, control: false, signals: false, readyMs,
   stdout: new PassThrough().resume(), stderr: process.stderr,
 })

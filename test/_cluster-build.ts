@@ -1,17 +1,21 @@
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 import { build } from 'tsup'
 
 const source = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
+/** What a build gives. */
+export type Cluster = typeof import('../src/cluster/index.ts')
+
 /** The package as users get it, in a folder of its own: workers that need no loader start ten times faster. */
 export interface Built {
   folder: string
+  /** Its `lameduck/cluster`. */
+  main: string
   /** The fixture: `wrap` and all. */
   app: string
-  cluster: typeof import('../src/cluster/index.ts')
   [Symbol.dispose](): void
 }
 
@@ -33,6 +37,7 @@ export async function buildCluster(format: 'esm' | 'cjs' = 'esm'): Promise<Built
     cjsInterop: true,
     removeNodeProtocol: false,
     splitting: true,
+    shims: true,
     silent: true,
   })
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module', name: 'lameduck' }))
@@ -40,8 +45,8 @@ export async function buildCluster(format: 'esm' | 'cjs' = 'esm'): Promise<Built
   const suffix = format === 'esm' ? 'js' : 'cjs'
   return {
     folder,
+    main: join(folder, `cluster.${suffix}`),
     app: join(folder, `app.${suffix}`),
-    cluster: await import(pathToFileURL(join(folder, `cluster.${suffix}`)).href) as Built['cluster'],
     [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
   }
 }

@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { pathToFileURL } from 'node:url'
 import type { Step, SuperviseOptions, Supervisor } from '../src/cluster/index.ts'
 import { Client } from './_client.ts'
-import { buildCluster } from './_cluster-build.ts'
+import { buildCluster, type Cluster } from './_cluster-build.ts'
 import type { App } from './fixtures/cluster-app.ts'
 
 const built = await buildCluster()
@@ -15,7 +16,7 @@ process.once('exit', () => built[Symbol.dispose]())
 /** The fixture, built. */
 export const BUILT = built.folder
 export const APP = built.app
-export const { supervise, command, status, findSupervisors, defaultControlPath } = built.cluster
+export const { supervise, command, status, findSupervisors, defaultControlPath } = await import(pathToFileURL(built.main).href) as Cluster
 
 /** What `/` of the fixture says. */
 export interface Who {

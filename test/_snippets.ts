@@ -26,10 +26,13 @@ export function readPage(name: string): { text: string, snippets: Snippet[] } {
   return { text, snippets }
 }
 
+/** Where the entry points are that are not adapters. */
+const sources: Record<string, string> = { '': 'core/index.ts', ops: 'ops/index.ts', gc: 'ops/gc/index.ts', cluster: 'cluster/index.ts' }
+
 /** The package's own name, as a clone without a build can resolve it. */
 function fromSource(code: string): string {
-  return code.replace(/'lameduck(?:\/([\w-]+))?'/g, (_, adapter?: string) => {
-    return JSON.stringify(join(root, 'src', adapter === undefined ? 'core/index.ts' : `adapters/${adapter}.ts`))
+  return code.replace(/'lameduck(?:\/([\w-]+))?'/g, (_, entry = '') => {
+    return JSON.stringify(join(root, 'src', sources[entry as string] ?? `adapters/${entry as string}.ts`))
   })
 }
 

@@ -110,6 +110,7 @@ test('what a worker wrote before it was killed comes out, the last line without 
   await it.get(`/print?text=${encodeURIComponent('half a line')}`)
   process.kill((await it.who()).pid, 'SIGKILL')
   await until(() => it.out.includes('[0] half a line\n'), 'its last line')
+  await until(() => it.steps.filter(({ what }) => what === 'ready').length === 2, 'the next worker')
   await it.get(`/print?text=${encodeURIComponent(`${'y'.repeat(100)}\nlast words`)}`)
   await it.supervisor.stop()
   assert.match(it.out, /\[0\] y{100}\n\[0\] last words\n$/)

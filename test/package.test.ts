@@ -11,6 +11,7 @@ const run = promisify(execFile)
 const root = fileURLToPath(new URL('..', import.meta.url))
 const fixtures = join(root, 'test/fixtures')
 const frameworks = ['core', 'express', 'fastify', 'hapi', 'koa', 'nestjs']
+const tools = ['ops', 'gc', 'cluster']
 const dropIns = ['stoppable', 'http-terminator', 'terminus']
 
 /** A folder with nothing but the tarball installed in it, and one that has the frameworks beside it. */
@@ -73,14 +74,21 @@ test('the tarball brings no other package along, and holds the build, the licenc
   assert.deepEqual(files.toSorted(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'docs', 'package.json'])
 })
 
+/** Asked for when they are needed, and not before. tsx: by a worker that runs from this repository's source, and only then. */
+const peers = new Set(['ws', 'pprof-format', 'tsx/esm/api'])
+
 test('nothing in the tarball imports another package, types included, and there is one core for each module system', async () => {
   const dist = join(bare, 'node_modules/lameduck/dist')
   const cores: string[] = []
-  for (const file of await readdir(dist)) {
+  const files = (await readdir(dist, { withFileTypes: true })).filter(entry => entry.isFile())
+  for (const { name: file } of files) {
     const text = await readFile(join(dist, file), 'utf8')
     const imports = text.matchAll(/\b(?:from|import|require)\s*\(?\s*["']([^"']+)["']/g)
-    const foreign = [...imports].map(([, from]) => from as string).filter(from => !/^(node:|\.\/)/.test(from))
+    // What is no name of a package is a word in a text.
+    const foreign = [...imports].map(([, from]) => from as string).filter(from => !/^(node:|\.\/)/.test(from) && /^[@\w]/.test(from) && !peers.has(from))
     assert.deepEqual(foreign, [], file)
+    // The endpoint's worker and the command line are programs of their own.
+    if (/^(?:ops-worker|cli)\.js$/.test(file)) continue
     if (/(class LameduckError|LameduckError = class) extends Error/.test(text)) cores.push(file.replace(/^[^.]+/, ''))
   }
   assert.deepEqual(cores.toSorted(), ['.cjs', '.d.cts', '.d.ts', '.js'])
@@ -107,6 +115,19 @@ for (const program of ['esm.mjs', 'cjs.cjs']) {
     await node(bare, program, ...dropIns)
   })
 }
+
+for (const program of ['esm.mjs', 'cjs.cjs']) {
+  test(`the maintenance endpoint, the GC hook and the supervisor work as they are installed, in ${program}`, async () => {
+    await node(bare, program, ...tools)
+  })
+}
+
+test('the command line works as it is installed', async () => {
+  const bin = join(bare, 'node_modules/.bin/lameduck')
+  const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string }
+  assert.equal(await sh(bare, bin, '--version'), `${version}\n`)
+  assert.match(await sh(bare, bin, 'ops', '--help'), /connections/)
+})
 
 test('console, pino and winston take the log', async () => {
   await node(full, 'esm.mjs', 'loggers')
@@ -157,7 +178,7 @@ async function compile(name: string, type: 'module' | 'commonjs', files: string[
 
 // Two at a time: each is mostly one core's work, on what TypeScript and Node declare.
 suite('strict TypeScript compiles', { concurrency: 2 }, () => {
-  const own = ['core.ts', 'adapters.ts', 'drop-ins.ts']
+  const own = ['core.ts', 'adapters.ts', 'drop-ins.ts', 'tools.ts']
   const types = ['@types/express', '@types/koa', '@hapi/hapi', '@nestjs/common', '@nestjs/core', 'fastify', 'pino', 'winston']
 
   test('as ESM without any framework\'s types', () => compile('ts-esm', 'module', [...own, 'drop-in-named.mts']))

@@ -5,6 +5,7 @@ import http2 from 'node:http2'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { withTables } from '../bench/readme.ts'
+import { wrongWith } from './_shell-lines.ts'
 import { readPage, root, start } from './_snippets.ts'
 
 const { text: readme, snippets } = readPage('README.md')
@@ -81,12 +82,26 @@ for (const snippet of fragments) {
   })
 }
 
+test('README: the maintenance endpoint, in its two lines', async () => {
+  const [snippet] = snippets.filter(({ mark }) => mark === 'ops')
+  assert.ok(snippet)
+  const end = '\nawait maintenance.ready\nconsole.log("open", maintenance.address.path)\nawait maintenance.close()\nserver.close()\n'
+  const { exit } = start({ ...snippet, code: snippet.code + end }, `${prelude}const duck = wrap(server)\n`)
+  const { code, output } = await exit
+  assert.equal(code, 0, output)
+  assert.match(output, /^open \/.*ops\.sock$/m)
+})
+
 test('README: every shell line is a script of this package, or installs it', () => {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: Record<string, string> }
   const lines = snippets.filter(({ language }) => language === 'sh').flatMap(({ code }) => code.trim().split('\n'))
   assert.ok(lines.length > 0)
   for (const line of lines) {
     for (const command of line.replace(/\s*#.*/, '').split(' && ')) {
+      if (command.startsWith('npx lameduck')) {
+        assert.equal(wrongWith(command), undefined)
+        continue
+      }
       const script = /^npm (?:run )?(start|test|[\w:]+)(?: --.*)?$/.exec(command)?.[1] ?? ''
       assert.ok(['npm ci', 'npm install lameduck'].includes(command) || script in scripts, `no such command: ${command}`)
     }

@@ -18,7 +18,7 @@ export function statusText(desk: Desk, { pid, script, generation, state, wanted,
 }
 
 /** One line for a step. */
-export function stepLine({ slot, pid, generation, what, why, afterMs }: Step): string {
+function stepLine({ slot, pid, generation, what, why, afterMs }: Step): string {
   return oneLine(`worker ${slot}${pid === undefined ? '' : ` (pid ${pid})`} of generation ${generation}: ${what}${
     afterMs === undefined ? '' : ` in ${duration(afterMs)}`}${why === undefined ? '' : `: ${why}`}`)
 }

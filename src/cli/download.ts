@@ -32,7 +32,7 @@ function meter(artifact: Artifact, view: Live): Transform & { sum(): string; cou
 }
 
 /** Where it goes: into the working folder by its own name, unpacked, unless told otherwise. */
-export function destination({ name, encoding }: Artifact, output: string | undefined, cwd: string): { file: string; unpack: boolean } {
+function destination({ name, encoding }: Artifact, output: string | undefined, cwd: string): { file: string; unpack: boolean } {
   if (output === '-') return { file: '-', unpack: encoding === 'gzip' }
   // Whoever is at the other end does not choose our folder.
   const own = basename(name)

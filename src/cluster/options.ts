@@ -173,6 +173,14 @@ function checkOthers(all: Settings): void {
     'an object with info() and warn(), such as console')
 }
 
+/** What makes Node run something else than the script. */
+const OTHERS = ['-e', '--eval', '-p', '--print', '-pe']
+
+/** The options of Node that this process was started with, as far as they are for its workers as well. */
+function inherited(): string[] {
+  return process.execArgv.filter((option, index, all) => !OTHERS.includes(option) && !OTHERS.includes(all[index - 1] ?? '') && option !== '--watch')
+}
+
 /**
  * Checks the options and fills in the defaults.
  *
@@ -181,10 +189,10 @@ function checkOthers(all: Settings): void {
 export function settle(options: SuperviseOptions): Settings {
   checkKeys(options)
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as unknown as SuperviseOptions
-  const { stdout, stderr, execArgv } = process
+  const { stdout, stderr } = process
   // Short signs of life make for a short patience, and a long interval for a long one, unless told otherwise.
   const stuckMs = Math.max(DEFAULTS.stuckMs, 3 * (given.heartbeatMs ?? 0))
-  const all: Settings = { ...DEFAULTS, stuckMs, stdout, stderr, execArgv, workers: availableParallelism(), ...given }
+  const all: Settings = { ...DEFAULTS, stuckMs, stdout, stderr, execArgv: inherited(), workers: availableParallelism(), ...given }
   checkNumbers(all)
   checkOthers(all)
   return all

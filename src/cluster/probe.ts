@@ -11,6 +11,7 @@ export const doors = new WeakSet<net.Server>()
 export const PROBE = 'lameduck-probe'
 
 const PROBE_MS = 2_000
+const GRACE_MS = 200
 
 /** Two ends of a connection that no other process is on: the port is open for a moment only, and to none but us. */
 async function pair(): Promise<[net.Socket, net.Socket]> {
@@ -80,7 +81,10 @@ function secured(client: net.Socket, protocol: string): Promise<net.Socket> {
 export async function probe(server: net.Server, path: string): Promise<number> {
   const [client, served] = await pair()
   const isHttp1 = server instanceof http.Server || server instanceof https.Server
-  const late = setTimeout(() => client.destroy(new Error('no answer')), PROBE_MS)
+  // In two steps: when the event loop was blocked for all that time, the answer has yet to be read.
+  let late = setTimeout(() => {
+    late = setTimeout(() => client.destroy(new Error('no answer')), GRACE_MS)
+  }, PROBE_MS)
   try {
     server.emit('connection', served)
     const socket = server instanceof tls.Server ? await secured(client, isHttp1 ? 'http/1.1' : 'h2') : client

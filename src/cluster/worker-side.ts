@@ -26,6 +26,8 @@ export class WorkerSide {
 
   constructor(settings: WorkerSettings) {
     this.#settings = settings
+    // For the maintenance endpoint of this process: it asks for a replacement before a pause.
+    Object.defineProperty(globalThis, Symbol.for('lameduck.supervised'), { value: true, configurable: true })
     this.#servers = new Servers(() => this.#changed())
     this.#readiness = new Readiness(this.#servers, settings.readyPath, verdict => this.#say({ lameduck: 'ready', ...verdict }))
     setInterval(() => void this.#beat(), settings.heartbeatMs).unref()

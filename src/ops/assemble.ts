@@ -55,7 +55,7 @@ const state: Part = bench => {
 }
 
 /** Every part of the endpoint's side. */
-export function parts(bench: Bench, rules: readonly RuleInput[] = []): Part[] {
+function parts(bench: Bench, rules: readonly RuleInput[] = []): Part[] {
   const { act, profile } = actor(bench)
   const watch = watchPart({
     onMajor: listener => gcLog(bench.main).onMajor(listener),

@@ -7,7 +7,7 @@ import { Problem } from '../http/problem.ts'
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants
 
 /** Where files go when nobody says where: `lameduck-<uid>/<pid>` in the folder for temporary files. */
-export function defaultFolder(): string {
+function defaultFolder(): string {
   return path.join(tmpdir(), `lameduck-${process.getuid?.() ?? 'user'}`, String(process.pid))
 }
 

@@ -3,6 +3,7 @@ import type { DrainReport } from '../../core/report.ts'
 import { Problem } from '../http/problem.ts'
 import type { Link } from '../link.ts'
 import type { Outpost } from '../part.ts'
+import { announcePause, isSupervised, replaced } from './supervision.ts'
 import { checkState, leaveRotation, type IsolationOptions } from './isolate.ts'
 import { checkHeadroom, headroom, pauseFor, takeSnapshot, type Headroom, type Taken } from './take.ts'
 
@@ -113,7 +114,8 @@ class HeapPost {
     if (!isolate && !recycle) return
     if (!this.#duck) throw new Problem(501, 'ERR_LAMEDUCK_OPS_NO_DUCK', 'there is no server to take out of rotation')
     checkState(this.#duck)
-    if (!force && await this.#options.lastReady?.()) {
+    // A supervisor has a replacement ready first.
+    if (!force && !isSupervised() && await this.#options.lastReady?.()) {
       throw new Problem(409, 'ERR_LAMEDUCK_OPS_LAST', 'this is the last ready instance: nobody would serve; force=true takes it out all the same')
     }
   }
@@ -125,12 +127,17 @@ class HeapPost {
     const signal = AbortSignal.any([controller.signal, gone])
     const phase = (text: string) => this.#link.tell('heap.phase', { id: order.id, phase: text })
     let comeBack = () => {}
+    let giveBack = (_retire: boolean) => {}
     try {
       if (order.when === 'after-gc') {
         phase('waiting for a major GC')
         await this.#afterGc(signal)
       }
       if ((order.isolate || order.recycle) && this.#duck) {
+        if (isSupervised()) {
+          phase('waiting for a replacement')
+          giveBack = await replaced(signal)
+        }
         phase('leaving the rotation')
         comeBack = await leaveRotation(this.#duck, this.#options.isolation ?? {}, order.force, signal)
       }
@@ -140,6 +147,7 @@ class HeapPost {
       return taken
     } finally {
       comeBack()
+      giveBack(order.recycle)
       this.#running = undefined
     }
   }
@@ -153,10 +161,12 @@ class HeapPost {
   async #pause({ path, force }: SnapshotOrder): Promise<Taken> {
     const untilMs = Date.now() + PAUSE_MARGIN * pauseFor(headroom().usedHeap) + PAUSE_EXTRA_MS
     this.#link.tell('pause', { what: 'heap-snapshot', untilMs })
+    announcePause(untilMs)
     try {
       return await (this.#options.take ?? takeSnapshot)(path, { force })
     } finally {
       this.#link.tell('pause', null)
+      announcePause(0)
     }
   }
 

@@ -16,7 +16,7 @@ export interface Passed {
 }
 
 /** Anything but reading figures leaves a trace before and after. */
-export const leavesTrace = ({ method, scope }: Route) => method !== 'GET' || (scope !== 'read' && scope !== null)
+const leavesTrace = ({ method, scope }: Route) => method !== 'GET' || (scope !== 'read' && scope !== null)
 
 /** How long the last lines may take when the endpoint closes. */
 const LAST_LINES_MS = 300

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { refusal } from '../refusal.ts'
 
 /** A token's characters (RFC 6750 §2.1, `b68token`). */
-export const TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/
+const TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/
 
 /** 32 bytes as base64 without padding. Nothing shorter is ever looked at. */
 export const SHORTEST_TOKEN = 43

@@ -50,7 +50,7 @@ export const controlOutpost: Outpost = ({ duck, link }) => {
  * Ends the process after a drain as a signal would have: through whatever listens for SIGTERM. In a while, so that the answer gets out.
  * Unless it is back in rotation.
  */
-export function leave({ outcome }: Pick<DrainReport, 'outcome'>): void {
+function leave({ outcome }: Pick<DrainReport, 'outcome'>): void {
   if (outcome !== 'resumed') setTimeout(() => process.kill(process.pid, 'SIGTERM'), 250)
 }
 

@@ -25,7 +25,7 @@ export interface GcTotals {
 }
 
 /** Everything that lameduck itself knows, in Prometheus' base units: seconds, bytes. */
-export function metricsOf({ snapshot, blockedMs, ageMs, pause }: State, gc: GcTotals | undefined): Metric[] {
+function metricsOf({ snapshot, blockedMs, ageMs, pause }: State, gc: GcTotals | undefined): Metric[] {
   const seconds = (ms: Record<string, number>) => Object.fromEntries(Object.entries(ms).map(([key, value]) => [key, value / 1_000]))
   const metrics: Metric[] = [
     { name: 'lameduck_main_blocked_seconds', help: 'For how long the main thread has not come to its timers; 0 when it does.', values: blockedMs / 1_000 },

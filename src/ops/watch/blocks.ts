@@ -11,10 +11,10 @@ export interface Block {
 export const BLOCK = 5
 
 /** Blocks that each scale keeps. */
-export const KEPT = 64
+const KEPT = 64
 
 /** Scales: the finest keeps the last 320 GCs, the coarsest the last 10,240. */
-export const SCALES = 6
+const SCALES = 6
 
 const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
 

@@ -33,7 +33,7 @@ const MB = 2 ** 20
 const mb = (bytes: number) => `${(bytes / MB).toFixed(1)} MB`
 
 /** The report for people. */
-export function leaksText({ verdict, gcs, forced, series, grown }: LeaksReply): string {
+function leaksText({ verdict, gcs, forced, series, grown }: LeaksReply): string {
   const lines = [`${verdict} (${gcs} major GCs, ${forced} of them forced and left out)`]
   for (const name of SERIES) {
     const { verdict: own, reason, level, perGc, perHour, confidence } = series[name]

@@ -1,0 +1,42 @@
+/** The figures of docs/ops.md, out of bench/results. */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { fixed } from './_table.ts'
+
+interface Result<T> {
+  machine: { node: string, cores: number, cpu: string }
+  date: string
+  settings: Record<string, number>
+  rows: T[]
+}
+
+const read = <T>(name: string): Result<T> | undefined => {
+  const file = new URL(`results/${name}.json`, import.meta.url)
+  return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) as Result<T> : undefined
+}
+
+const between = (text: string, mark: string, inner: string) => text.replace(new RegExp(`(<!-- ${mark} -->\n)[\\s\\S]*?(<!-- /${mark} -->)`), (_, a: string, b: string) => `${a}${inner}\n${b}`)
+
+/** What the endpoint costs, and how fast it answers while the main thread is blocked. */
+function cost(): string {
+  const ops = read<{ name: string, n: number, p50: number, p99: number, max: number }>('ops')
+  if (!ops) return 'Not measured yet: `npm run bench -- ops`.'
+  const { perSecondRatio = NaN, cpuRatio = NaN, rssMiB = NaN, auditLines = NaN } = ops.settings
+  return [
+    '| answers, ms | asked | p50 | p99 | max |', '|---|--:|--:|--:|--:|',
+    ...ops.rows.map(({ name, n, p50, p99, max }) => `| ${name} | ${n} | ${fixed(p50, 1)} | ${fixed(p99, 1)} | ${fixed(max, 1)} |`),
+    '',
+    `Idle, with the GC hook on, against the same service without it, in turn: ${fixed(perSecondRatio, 3)} of the requests per second, ${fixed(cpuRatio, 3)} of the CPU, `
+    + `${fixed(rssMiB, 1)} MiB more RSS. The burst left ${auditLines} lines in the audit. \`npm run bench -- ops\``,
+  ].join('\n')
+}
+
+/** docs/ops.md with the figures of this moment. */
+export function withFigures(text: string): string {
+  return between(text, 'cost', cost())
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const page = new URL('../docs/ops.md', import.meta.url)
+  writeFileSync(page, withFigures(readFileSync(page, 'utf8')))
+}
