@@ -30,10 +30,11 @@ const releaseOf = (generation: number) => releases[generation - 1] ?? '?'
 /** Until the first release is warm; under load in peace; and after each deploy. */
 const warmMs = 800
 const calmMs = 1_000
-const restMs = 500
-/** For how long a new worker must have been ready; and until when: a good one takes half a second. */
+const restMs = 300
+/** For how long a new worker must have been ready. */
 const readyMs = 200
-const readyTimeoutMs = 5_000
+/** And until when. A good one takes half a second, and several on a machine that is busy. */
+const readyTimeoutMs = (tookMs: number) => Math.round(Math.min(8_000, Math.max(4_000, 2 * tookMs)))
 const redrawMs = 100
 
 /** The supervisor, and where it is deployed to. It starts with the first release. */
@@ -47,7 +48,7 @@ async function startShop(built: Built, onLine: (line: string) => void) {
   createInterface({ input: output }).on('line', onLine)
   const supervisor = supervise({
     script: site.script, env: { PORT: String(port), JOURNAL: journal }, execArgv: [], workers, surge: workers,
-    readyMs, readyTimeoutMs, heartbeatMs: 250, control: false, signals: false, stdout: output, stderr: output,
+    readyMs, readyTimeoutMs: readyTimeoutMs(built.tookMs), heartbeatMs: 250, control: false, signals: false, stdout: output, stderr: output,
   })
   const kill = () => void supervisor.kill('npm start ends')
   process.on('exit', kill)
