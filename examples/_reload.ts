@@ -34,7 +34,7 @@ const restMs = 300
 /** For how long a new worker must have been ready. */
 const readyMs = 200
 /** And until when. A good one takes half a second, and several on a machine that is busy. */
-const readyTimeoutMs = (tookMs: number) => Math.round(Math.min(8_000, Math.max(4_000, 2 * tookMs)))
+const readyTimeoutMs = (tookMs: number) => Math.round(Math.min(7_000, Math.max(4_000, 2 * tookMs)))
 const redrawMs = 100
 
 /** The supervisor, and where it is deployed to. It starts with the first release. */

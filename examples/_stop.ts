@@ -10,7 +10,7 @@ import { connections, startTraffic } from './_traffic.ts'
 const variants = ['lameduck', 'server.close()', 'stoppable']
 const warmMs = 1_000
 /** What does not end by itself is killed: what Kubernetes does after 30 s. lameduck's defaults take 2. */
-const limitMs = 3_500
+const limitMs = 4_500
 const redrawMs = 100
 
 export const stopThree: StartPart = (screen, building) => {
