@@ -2,7 +2,6 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { Journal } from './_journal.ts'
 import type { Message } from './_serve.ts'
 
@@ -22,19 +21,17 @@ export interface Service {
   /** As the service itself tells it. Undefined for those that have no phases. */
   readonly state: string | undefined
   /** The paths of all requests that have reached the application. */
-  executed(): ReadonlySet<string>
+  executed(): ReadonlyMap<string, unknown>
   /** SIGTERM now, SIGKILL if it still lives after `limitMs`. Resolves when the process is gone. */
   terminate(limitMs: number): Promise<Exit>
 }
 
-const program = fileURLToPath(new URL('_serve.ts', import.meta.url))
-
-/** Resolves when it listens. `onLine` gets what it prints. */
-export async function startService(variant: string, onLine: (line: string) => void): Promise<Service> {
+/** Resolves when it listens. @param program The built `_serve.ts`. @param onLine Gets what it prints. */
+export async function startService(program: string, variant: string, onLine: (line: string) => void): Promise<Service> {
   const journal = new Journal()
   const stdio = ['ignore', 'pipe', 'pipe', 'ipc', journal.fd] as const
   const args = [variant, String(stdio.indexOf(journal.fd))]
-  const child = fork(program, args, { execArgv: ['--import', 'tsx'], stdio: [...stdio] })
+  const child = fork(program, args, { execArgv: [], stdio: [...stdio] })
   const kill = () => child.kill('SIGKILL')
   process.on('exit', kill)
   for (const input of [child.stdout, child.stderr]) if (input) createInterface({ input }).on('line', onLine)
@@ -63,7 +60,7 @@ export async function startService(variant: string, onLine: (line: string) => vo
     pid: child.pid ?? NaN,
     port,
     get state() { return state },
-    executed: () => journal.lines(),
+    executed: () => journal.requests(),
     async terminate(limitMs) {
       if (goneAt > 0) throw new Error('the service ended before SIGTERM')
       const startedAt = performance.now()

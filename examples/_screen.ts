@@ -1,66 +1,75 @@
-/** What is to be seen of a run: in a terminal counters that redraw, in a pipe or a file a table that grows. */
+/** What is to be seen of a run: in a terminal a picture that is redrawn, in a pipe or a file a table that grows. */
 import { isatty } from 'node:tty'
 import { stripVTControlCharacters } from 'node:util'
 import { createLogUpdate } from 'log-update'
 import pc from 'picocolors'
-import { number, seconds, type Colors } from './_verdict.ts'
+import { seconds, type Colors } from './_format.ts'
 
 /** A run at one moment. */
-export interface Moment {
+export interface View {
   state: string
-  /** Since SIGTERM. Undefined before. */
+  /** Since what the times of events are counted from. Undefined before: a pipe gets no row then. */
   ms: number | undefined
-  open: number
-  inFlight: number
-  answered: number
-  lost: number
-  ghosts: number
+  /** How often a pipe gets a row. A change of state is shown in any case. */
+  everyMs: number
+  /** For a terminal: lines as wide as that at most. */
+  draw(width: number, colors: Colors): string[]
+  /** For a pipe: the numbers by their titles. */
+  row: Readonly<Record<string, string>>
 }
 
 export interface Screen {
   readonly colors: Colors
   /** Text that stays, as wide as the terminal at most. */
   say(text: string): void
-  /** Something that happened, and when: milliseconds since SIGTERM. */
+  /** Something that happened, and when. */
   event(ms: number | undefined, text: string, style?: 'quoted'): void
-  /** The counters of this moment. */
-  show(moment: Moment): void
-  /** The run is over: no counters any more. */
+  /** This moment. */
+  show(view: View): void
+  /** The run is over: nothing to be redrawn any more. */
   clear(): void
 }
 
-/** @param most Connections of a run: what a full bar means. */
-export function createScreen(most: number, stdout = process.stdout): Screen {
+export function createScreen(stdout = process.stdout): Screen {
   const live = isatty(stdout.fd) && process.env['TERM'] !== 'dumb'
   // picocolors alone would colour a pipe, too, in CI.
   const colors = pc.createColors(live && pc.isColorSupported)
-  return live ? terminal(most, colors, stdout) : pipe(colors, stdout)
+  return live ? terminal(colors, stdout) : pipe(colors, stdout)
 }
 
+/** What events begin with is as wide as a time. */
+export const indent = ' '.repeat(8)
 const wide = (text: string) => stripVTControlCharacters(text).length
-const indent = ' '.repeat(8)
 const clock = (ms: number | undefined) => (ms === undefined ? '' : seconds(ms)).padStart(indent.length)
 
-function terminal(most: number, colors: Colors, stdout: NodeJS.WriteStream): Screen {
+/** @param share From 0 to 1. */
+export function bar(share: number, width: number, colors: Colors): string {
+  const full = Math.max(0, width)
+  const filled = Math.round(full * Math.max(0, Math.min(1, share)))
+  return colors.cyan('━'.repeat(filled)) + colors.dim('─'.repeat(full - filled))
+}
+
+function terminal(colors: Colors, stdout: NodeJS.WriteStream): Screen {
   const live = createLogUpdate(stdout)
   const width = () => Math.max(40, stdout.columns)
-  let last: Moment | undefined
+  let last: View | undefined
+  const draw = (view: View) => live(['', ...view.draw(width(), colors)].join('\n'))
   const stay = (text: string) => {
     live.persist(`${text}\n`) // persist() adds a newline only where none is
-    if (last) live(counters(last, most, width(), colors))
+    if (last) draw(last)
   }
   return {
     colors,
     say: (text) => stay(text.split('\n').map((line) => fold(line, width()).join('\n')).join('\n')),
     event(ms, text, style) {
-      const bar = style ? colors.dim('│ ') : ''
+      const quote = style ? colors.dim('│ ') : ''
       const lines = fold(text, width() - indent.length - 2 - (style ? 2 : 0))
-      const styled = lines.map((line) => `  ${bar}${style ? colors.dim(line) : line}`)
+      const styled = lines.map((line) => `  ${quote}${style ? colors.dim(line) : line}`)
       stay(styled.map((line, index) => colors.dim(index === 0 ? clock(ms) : indent) + line).join('\n'))
     },
-    show(moment) {
-      last = moment
-      live(counters(moment, most, width(), colors))
+    show(view) {
+      last = view
+      draw(view)
     },
     clear() {
       last = undefined
@@ -70,49 +79,23 @@ function terminal(most: number, colors: Colors, stdout: NodeJS.WriteStream): Scr
   }
 }
 
-function counters(moment: Moment, most: number, width: number, colors: Colors): string {
-  const { state, ms, open, inFlight, answered, lost, ghosts } = moment
-  const since = ms === undefined || width < 60 ? '' : colors.dim(`, ${seconds(ms)} after SIGTERM`)
-  const full = Math.max(0, Math.min(40, width - 44))
-  const bar = (value: number) => {
-    const filled = Math.round(full * Math.min(1, value / most))
-    return colors.cyan('━'.repeat(filled)) + colors.dim('─'.repeat(full - filled))
-  }
-  const row = (name: string, value: number, more = '') => `${indent}  ${name.padEnd(24)}${number(value).padStart(7)}${more}`
-  const bad = (line: string, value: number) => value > 0 ? colors.red(line) : line
-  return [
-    '',
-    `${indent}  ${'state'.padEnd(24)}${colors.bold(state)}${since}`,
-    row('connections open', open, `  ${bar(open)}`),
-    row('requests in flight', inFlight, `  ${bar(inFlight)}`),
-    row('answered', answered),
-    bad(row('lost', lost), lost),
-    bad(row('executed but unanswered', ghosts), ghosts),
-  ].join('\n')
-}
-
-/** How often the counters are printed. A change of state is printed in any case. */
-const everyMs = 500
-
 function pipe(colors: Colors, stdout: NodeJS.WriteStream): Screen {
   const print = (line: string) => stdout.write(`${line}\n`)
-  const row = (cells: readonly string[]) => {
-    const [time = '', state = '', ...counts] = cells
-    const widths = [6, 11, 10, 6, 25]
-    const columns = counts.map((count, i) => count.padStart(widths[i] ?? 0))
+  const line = (time: string, state: string, cells: [title: string, text: string][]) => {
+    const columns = cells.map(([title, text]) => text.padStart(title.length + 2))
     print(`${time.padStart(indent.length)}  ${state.padEnd(10)}${columns.join('')}`)
   }
-  let last: Moment | undefined
+  let last: View | undefined
   return {
     colors,
     say: print,
     event: (ms, text, style) => print(`${clock(ms)}  ${style ? '│ ' : ''}${text}`),
-    show(moment) {
-      const { state, ms, open, inFlight, answered, lost, ghosts } = moment
+    show(view) {
+      const { ms, state, everyMs, row } = view
       if (ms === undefined || (last?.state === state && ms - (last.ms ?? 0) < everyMs)) return
-      if (!last) row(['', 'state', 'open', 'in flight', 'answered', 'lost', 'executed but unanswered'])
-      row([clock(ms), state, ...[open, inFlight, answered, lost, ghosts].map(number)])
-      last = moment
+      if (!last) line('', 'state', Object.keys(row).map((title) => [title, title]))
+      line(clock(ms), state, Object.entries(row))
+      last = view
     },
     clear() { last = undefined },
   }

@@ -1,7 +1,7 @@
 /**
  * The child process of `npm start`: the service on a port of its own, and one of three ways to stop it.
  *
- *   tsx _serve.ts <variant> <fd>    fd: where the path of each request goes that reaches the application
+ *   node serve.js <variant> <fd>    fd: where the path of each request goes that reaches the application
  */
 import { writeSync } from 'node:fs'
 import { createServer } from 'node:http'

@@ -1,7 +1,4 @@
-/**
- * The load of `npm start`: keep-alive connections of several kinds. One that ends is not opened again: in a deploy its client
- * goes on at the next instance.
- */
+/** The load of `npm start`: keep-alive connections of several kinds. */
 import { startLoad, type Load } from '../bench/_load.ts'
 
 interface Stream {
@@ -33,23 +30,28 @@ export interface Totals {
   served: number
   /** Answered with any other status. */
   errors: number
+  /** Sent, or not even let in, and never answered. */
   lost: number
 }
 
 export interface Traffic {
   totals(): Totals
   /** How many of the lost are among these paths. */
-  ghosts(executed: ReadonlySet<string>): number
-  /** When the server is gone: resolves when every client has seen that. */
-  stop(): Promise<void>
+  ghosts(executed: ReadonlyMap<string, unknown>): number
+  /** No new request. Resolves when every client has its answer and has seen the connection end; after `graceMs` that is enforced. */
+  stop(graceMs?: number): Promise<void>
 }
 
-/** Resolves when all connections are open. */
-export async function startTraffic(port: number): Promise<Traffic> {
+/**
+ * Resolves when all connections are open.
+ *
+ * @param reconnect Whether a client whose connection has ended opens another one. Otherwise it goes on elsewhere, at the next instance.
+ */
+export async function startTraffic(port: number, reconnect = false): Promise<Traffic> {
   const loads: { load: Load, path: (id: number) => string }[] = []
   for (const [index, { route, ...stream }] of streams.entries()) {
     const path = (id: number) => `${route}/${index}-${id}`
-    loads.push({ load: await startLoad({ port, path, ...stream }), path })
+    loads.push({ load: await startLoad({ port, path, reconnect, ...stream }), path })
   }
   const sum = (of: (counts: Load['counts']) => number) => loads.reduce((total, { load }) => total + of(load.counts), 0)
 
@@ -57,12 +59,13 @@ export async function startTraffic(port: number): Promise<Traffic> {
     totals() {
       const served = sum(({ ok }) => ok)
       const errors = sum(({ rejected, failed }) => rejected + failed)
-      const lost = sum((counts) => counts.lost)
-      return { open: sum(({ open }) => open), inFlight: sum(({ sent }) => sent) - served - errors - lost, served, errors, lost }
+      const unanswered = sum(({ lost }) => lost)
+      const inFlight = sum(({ sent }) => sent) - served - errors - unanswered
+      return { open: sum(({ open }) => open), inFlight, served, errors, lost: unanswered + sum(({ refused }) => refused) }
     },
     ghosts: (executed) => loads.flatMap(({ load, path }) => load.lost.filter(({ id }) => executed.has(path(id)))).length,
-    async stop() {
-      await Promise.all(loads.map(({ load }) => load.stop(1_000)))
+    async stop(graceMs = 1_000) {
+      await Promise.all(loads.map(({ load }) => load.stop(graceMs)))
     },
   }
 }

@@ -1,24 +1,34 @@
 /**
- * npm start: an Express service under load gets a real SIGTERM. What becomes of the requests?
- * Once with lameduck, and under the same load with plain server.close() and with stoppable.
+ * npm start: an Express service under load is stopped, and deployed to. What becomes of the requests?
+ *
+ *   stop     one process gets a real SIGTERM: once with lameduck, and with plain server.close() and stoppable
+ *   reload   workers under the supervisor are reloaded: with a release that is good, and with one that is not
+ *
+ * `npm start -- reload` runs that part only.
  */
 import { constants } from 'node:os'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { startService, type Service } from './_child.ts'
+import { buildPrograms } from './_build.ts'
+import { seconds } from './_format.ts'
+import type { Verdict } from './_part.ts'
+import { reloadTwice } from './_reload.ts'
 import { createScreen } from './_screen.ts'
-import { connections, startTraffic } from './_traffic.ts'
-import { exitCode, failures, number, seconds, sentence, table, type Outcome } from './_verdict.ts'
+import { stopThree } from './_stop.ts'
+import { connections } from './_traffic.ts'
 
-const variants = ['lameduck', 'server.close()', 'stoppable']
-const warmMs = 1_500
-/** What does not end by itself is killed: what Kubernetes does after 30 s. */
-const limitMs = 5_000
 /** All of it together never takes longer. */
-const overallMs = 28_000
-const redrawMs = 100
+const overallMs = 38_000
 
+const all = { stop: stopThree, reload: reloadTwice }
+const isPart = (name: string): name is keyof typeof all => Object.hasOwn(all, name)
+
+const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(all)
+for (const name of names) {
+  if (isPart(name)) continue
+  console.error(`npm start: there is no part "${name}"; there are: ${Object.keys(all).join(', ')}`)
+  process.exit(2)
+}
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(signal, () => process.exit(128 + constants.signals[signal])) // the service goes with us: see _child.ts
+  process.on(signal, () => process.exit(128 + constants.signals[signal])) // the services go with us: see _child.ts and _reload.ts
 }
 process.stdout.on('error', () => process.exit(1)) // `npm start | head`
 setTimeout(() => {
@@ -26,64 +36,25 @@ setTimeout(() => {
   process.exit(1)
 }, overallMs).unref()
 
-const screen = createScreen(connections)
+const screen = createScreen()
 const { colors, say } = screen
 
-say(`${colors.bold('SIGTERM under load: which requests get lost?')}
+say(`${colors.bold('Deploys under load: which requests get lost?')}
 
-An Express service with ${connections} keep-alive connections, GET and POST, gets a real
-SIGTERM, as in any deploy. Three ways to stop, one by one, under the same load.
-A client whose connection has ended goes on elsewhere, as behind a balancer.
-
+An Express service with ${connections} keep-alive connections, GET and POST.
 ${colors.bold('lost')}: sent before the client saw the connection end, and never answered.
 ${colors.bold('executed but unanswered')}: lost, but the service ran it: a retry runs it twice.`)
 
-/** Set while a run has got its SIGTERM. */
-let signalAt: number | undefined
-const since = () => signalAt === undefined ? undefined : performance.now() - signalAt
+say('\nStarting ...')
+const building = buildPrograms()
+const parts = names.filter(isPart).map((name) => all[name](screen, building))
+const started = await Promise.all(parts.map((part) => part.started))
+for (const line of started) say(`Started ${line}`)
 
-// All at once: it takes longer than anything else, and whoever has no load does not disturb the others.
-say(`\nStarting ${variants.length} services ...`)
-const quote = (line: string) => screen.event(since(), line, 'quoted')
-const services = await Promise.all(variants.map((variant) => startService(variant, quote)))
-say(`Started: ${services.map(({ variant, pid }) => `${variant} (pid ${pid})`).join(', ')}`)
+const verdicts: Verdict[] = []
+for (const part of parts) verdicts.push(await part.run())
 
-const outcomes: Outcome[] = []
-for (const [index, service] of services.entries()) {
-  say(`\n${colors.bold(colors.cyan(`${index + 1}/${services.length} ${service.variant}`))}`)
-  outcomes.push(await run(service))
-}
-
-say(`\n${table(outcomes, colors)}\n`)
-say(sentence(outcomes))
-const failed = failures(outcomes)
-for (const failure of failed) say(colors.red(`FAILED: ${failure}.`))
-process.exitCode = failed.length > 0 ? 1 : 0
-
-async function run(service: Service): Promise<Outcome> {
-  const traffic = await startTraffic(service.port)
-  const ghosts = () => traffic.ghosts(service.executed())
-  const show = () => {
-    const { open, inFlight, served, errors, lost } = traffic.totals()
-    const state = service.state ?? (signalAt === undefined ? 'running' : 'stopping')
-    screen.show({ state, ms: since(), open, inFlight, answered: served + errors, lost, ghosts: ghosts() })
-  }
-  const redraw = setInterval(show, redrawMs)
-  await sleep(warmMs)
-
-  const before = traffic.totals()
-  signalAt = performance.now()
-  screen.event(0, `SIGTERM to pid ${service.pid}: ${before.open} connections open, ${before.inFlight} requests in flight`)
-  show()
-  const exit = await service.terminate(limitMs)
-  await traffic.stop()
-  clearInterval(redraw)
-  screen.clear()
-
-  const { served, errors, lost } = traffic.totals()
-  const end = exit.killed ? 'not done yet: SIGKILL' : `gone, exit code ${exitCode(exit)}`
-  screen.event(since(), `${end}. ${number(lost)} lost, ${number(ghosts())} executed but unanswered`)
-  signalAt = undefined
-  const servedAfter = served - before.served
-  return { variant: service.variant, ...exit, inFlight: before.inFlight, served, servedAfter, errors, lost, ghosts: ghosts() }
-}
+for (const { sentence } of verdicts) say(`\n${sentence}`)
+const failures = verdicts.flatMap((verdict) => verdict.failures)
+for (const failure of failures) say(colors.red(`FAILED: ${failure}.`))
+process.exitCode = failures.length > 0 ? 1 : 0

@@ -7,7 +7,7 @@ import { Terminal } from './fixtures/cli-endpoint.ts'
 
 afterEach(() => useCluster(undefined))
 
-const worker = (slot: number, more: object = {}) => ({
+const worker = (slot: number, more: Partial<Status['workers'][number]> = {}): Status['workers'][number] => ({
   slot, pid: 100 + slot, generation: 2, state: 'ready', uptimeMs: 65_000, connections: 7, inFlight: 2, requests: 9, rss: 50 * 2 ** 20, heapUsed: 2 ** 20, restarts: 1, ...more,
 })
 const STATUS: Status = {
@@ -22,13 +22,13 @@ function fake(answer: (what: Parameters<Cluster['command']>[1], listener: Parame
   const seen = { told: [] as unknown[], options: [] as Record<string, unknown>[] }
   useCluster({
     supervise(options) {
-      seen.options.push(options)
+      seen.options.push({ ...options })
       const report = Promise.resolve(answer({ do: 'stop' }, undefined) as never)
-      return { ready: Promise.resolve(), stopped: report, closed: report.then(() => {}), control: '/run/own.sock', status: () => STATUS }
+      return { ready: Promise.resolve(), stopped: report, closed: report.then(() => {}), control: '/run/own.sock', status: () => STATUS } as unknown as ReturnType<Cluster['supervise']>
     },
     async command(path, what, listener) {
       seen.told.push([path, what])
-      return answer(what, listener)
+      return answer(what, listener) as never
     },
     findSupervisors: script => Promise.resolve(script === 'other.js' ? [] : paths.map(path => ({ path, status: STATUS }))),
   })
@@ -176,7 +176,7 @@ test('run: what the supervisor refuses is 2, what fails later has its code', asy
   const supervise = (code: string): Cluster['supervise'] => () => {
     throw Object.assign(new Error('no such thing'), { code })
   }
-  const { supervise: _, ...rest } = { supervise: supervise(''), command: () => Promise.resolve(), findSupervisors: () => Promise.resolve([]) }
+  const { supervise: _, ...rest } = { supervise: supervise(''), command: () => Promise.resolve() as Promise<never>, findSupervisors: () => Promise.resolve([]) }
   for (const code of ['ERR_LAMEDUCK_CLUSTER_SCRIPT', 'ERR_LAMEDUCK_CLUSTER_OPTION']) {
     useCluster({ ...rest, supervise: supervise(code) })
     assert.equal(await terminal.run('run', 'none.js'), 2)

@@ -30,7 +30,7 @@ test('what changes the process is asked for as the endpoint has it', async () =>
   terminal.stdin.end('{"from":"stdin"}')
   await run('call', 'POST', '/cache/clear', '-')
   assert.deepEqual(endpoint.calls, [
-    'POST /lameduck', 'POST /resume', 'POST /drain {"exit":true,"deadlineMs":5000}',
+    'POST /lameduck', 'POST /resume', 'POST /drain?exit=true&deadlineMs=5000',
     'GET /loggers', 'PUT /loggers/app {"level":"debug","ttlMs":600000}', 'DELETE /loggers/app',
     'GET /rules', 'PUT /rules/full {"when":{"series":"usedHeap","overPercent":70},"action":"snapshot","times":3,"withinMs":600000,"params":{"isolate":true}}', 'DELETE /rules/full',
     'DELETE /artifacts/a.heapsnapshot.gz', 'DELETE /jobs/7', 'POST /cache/clear?all=true {"name":"users"}', 'POST /cache/clear {"from":"stdin"}',

@@ -76,9 +76,11 @@ const bad: [options: unknown, ...words: string[]][] = [
   ...['eval', 'page', 'thread'].map((name): [unknown, ...string[]] => [{ [name]: 'yes' }, `options.${name}`, "'yes'"]),
 ]
 
+const short = (text: string) => (text.length > 160 ? `${text.slice(0, 160)}…` : text)
+
 for (const [options, ...words] of bad) {
   const shown = inspect(options, { depth: 6, compact: true, breakLength: Infinity }).replaceAll(token, 'TOKEN')
-  test(`ops: ${shown.length > 160 ? `${shown.slice(0, 160)}…` : shown} is refused`, () => {
+  test(`ops: ${short(shown)} is refused`, () => {
     const message = refused(options, 'ERR_LAMEDUCK_OPTION', ...words)
     assert.ok(!message.includes(token) && !message.includes('PRIVATE KEY'), message)
   })

@@ -197,7 +197,7 @@ function part(options: Partial<WatchOptions> = {}) {
     act: async ({ name }) => ({ job: `job-${acts.push(name)}` }),
     limit: LIMIT,
     ...options,
-  })({ audit } as unknown as Bench)
+  })({ audit, main: { offer() {} } } as unknown as Bench)
   const call = async (method: Route['method'], path: string, params: Record<string, unknown> = {}, scopes: Scope[] = ['read', 'control']) => {
     const route = made.routes.find(route => route.method === method && route.path === path) as Route
     const who: Principal = { name: 'ann', scopes: new Set(scopes), from: 'unix' }
@@ -233,11 +233,13 @@ test('PUT /rules/{name} arms, GET shows, DELETE disarms, a second DELETE is 404'
   await assert.rejects(call('DELETE', '/rules/{name}', { name: 'full' }), { status: 404, code: 'ERR_LAMEDUCK_OPS_NO_RULE' })
 })
 
-test('a rule that takes snapshots which are not redacted needs scope secrets', async () => {
+test('a rule that takes snapshots needs scope diag; of what is not redacted, secrets', async () => {
   const { call } = part()
   const params = { name: 'raw', when: full.when, action: 'snapshot', params: { redact: false } }
-  await assert.rejects(call('PUT', '/rules/{name}', params), { status: 403, code: 'ERR_LAMEDUCK_OPS_SCOPE' })
-  await call('PUT', '/rules/{name}', params, ['control', 'secrets'])
+  for (const scopes of [['control'], ['control', 'secrets'], ['control', 'diag']] as const) {
+    await assert.rejects(call('PUT', '/rules/{name}', params, [...scopes]), { status: 403, code: 'ERR_LAMEDUCK_OPS_SCOPE' })
+  }
+  await call('PUT', '/rules/{name}', params, ['control', 'diag', 'secrets'])
 })
 
 test('a rule armed from code acts on a leak, and the audit trail has it', async () => {

@@ -1,51 +1,13 @@
 import assert from 'node:assert/strict'
-import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
-import type { Readable } from 'node:stream'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { stripVTControlCharacters } from 'node:util'
-import { test, type TestContext } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { test } from 'node:test'
 import pc from 'picocolors'
-import { failures, sentence, table, type Outcome } from '../examples/_verdict.ts'
+import * as reload from '../examples/_reload-verdict.ts'
+import { failures, sentence, table, type Outcome } from '../examples/_stop-verdict.ts'
+import { assertGone, pids, start } from './_start.ts'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
-
-/** What `npm start` runs, in a pipe. */
-function start(t: TestContext, env: NodeJS.ProcessEnv = {}) {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'examples/start.ts'], {
-    cwd: root, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  t.after(() => child.kill('SIGKILL'))
-  const output = { text: '', errors: '' }
-  child.stdout.setEncoding('utf8').on('data', (text: string) => { output.text += text })
-  child.stderr.setEncoding('utf8').on('data', (text: string) => { output.errors += text })
-  /** The pids of its services, in the middle of a drain. */
-  const services = async () => {
-    for (;;) {
-      if (output.text.includes('SIGTERM to pid')) return pids(output.text)
-      assert.equal(child.exitCode, null, `ended before the first SIGTERM: ${output.errors}`)
-      await sleep(20)
-    }
-  }
-  return { child, output, services }
-}
-
-const pids = (text: string) => [...text.matchAll(/\(pid (\d+)\)/g)].map(([, pid]) => Number(pid))
-
-function alive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
-}
-
-async function assertGone(services: number[]): Promise<void> {
-  assert.equal(services.length, 3)
-  for (let i = 0; i < 100 && services.some(alive); i++) await sleep(20)
-  assert.deepEqual(services.filter(alive), [], 'orphans')
-}
+const plain = pc.createColors(false)
 
 /** The rows of the table by their variant, as text. */
 function readTable(text: string): Map<string, string[]> {
@@ -54,21 +16,9 @@ function readTable(text: string): Map<string, string[]> {
   return new Map(rows.map(([variant = '', ...cells]) => [variant, cells]))
 }
 
-test('npm start shows that lameduck loses nothing, and says in words what its table says', async (t) => {
-  const began = performance.now()
-  // What makes colour libraries colour a pipe.
-  const { child, output } = start(t, { CI: '1', FORCE_COLOR: '1' })
-  const [code] = await once(child, 'close')
-  const { text, errors } = output
-
-  assert.equal(code, 0, text + errors)
-  assert.ok(performance.now() - began < 30_000, 'takes 30 s or more')
-  assert.equal(text, stripVTControlCharacters(text), 'escape codes in a pipe')
-  assert.match(text, /lameduck: SIGTERM: out of rotation, serving on/, "lameduck's own log")
-  assert.match(text, / lame duck +\d+ +\d+ +[\d,]+ +0 +0\n/, 'counters of the lame duck')
-
+/** The sentence about lameduck, server.close() and stoppable says what their table says. */
+function assertStops(text: string, closing: string): void {
   const rows = readTable(text)
-  const closing = text.trimEnd().split('\n').at(-1) ?? ''
   const clauses = closing.slice(0, -1).split('; ')
   for (const [index, variant] of ['lameduck', 'server.close()', 'stoppable'].entries()) {
     const row = rows.get(variant) ?? assert.fail(`no row ${variant}`)
@@ -83,27 +33,46 @@ test('npm start shows that lameduck loses nothing, and says in words what its ta
   const [, after, lost, ghosts, , exit] = rows.get('lameduck') ?? []
   assert.deepEqual({ lost, ghosts, exit }, { lost: '0', ghosts: '0', exit: '0' })
   assert.notEqual(after, '0', 'nothing was in flight')
-  await assertGone(pids(text))
+}
+
+/** So does the one about the reloads. */
+function assertReloads(text: string, closing: string): void {
+  const rows = readTable(text)
+  const row = (release: string) => rows.get(`release ${release}`) ?? assert.fail(`no row of release ${release}`)
+  const [, , , , , executedBefore] = row('1.0')
+  const [became, after, ready, meanwhile, , executed] = row('2.0')
+  const [becameBad, afterBad, readyBad, meanwhileBad, , executedBad] = row('3.0')
+  const [, , , answered] = rows.get('in all') ?? []
+  assert.deepEqual([became, becameBad], ['live', 'rolled back'])
+  assert.deepEqual([ready, readyBad], ['2 of 2', '2 of 2'])
+  assert.equal(executedBad, '0')
+  for (const count of [executedBefore, executed, meanwhile, meanwhileBad]) assert.ok(count !== undefined && count !== '0', 'no load')
+  assert.ok(closing.startsWith(`lameduck's supervisor answered all ${answered} requests through 2 reloads, with 2 of 2 workers ready at the least: `), closing)
+  assert.ok(closing.includes(`release 2.0 was live after ${after}; release 3.0 was rolled back after ${afterBad} (it `), closing)
+  assert.ok(closing.endsWith('; 2.0 serves on. 0 lost, 0 executed but unanswered, 0 executed twice.'), closing)
+}
+
+test('npm start shows that lameduck and its supervisor lose nothing, and says in words what its tables say', async (t) => {
+  const began = performance.now()
+  // What makes colour libraries colour a pipe.
+  const { child, output } = start(t, [], { CI: '1', FORCE_COLOR: '1' })
+  const [code] = await once(child, 'close')
+  const { text, errors } = output
+
+  assert.equal(code, 0, text + errors)
+  assert.ok(performance.now() - began < 40_000, 'takes 40 s or more')
+  assert.equal(text, stripVTControlCharacters(text), 'escape codes in a pipe')
+  assert.match(text, /lameduck: SIGTERM: out of rotation, serving on/, "lameduck's own log")
+  assert.match(text, / lame duck +\d+ +\d+ +[\d,]+ +0 +0\n/, 'counters of the lame duck')
+  assert.match(text, / reloading +2 of 2 +\d+ +[\d,]+ +[\d,]+ +0 +0\n/, 'counters of a reload')
+  assert.match(text, /worker 1 \(pid \d+\) of generation 2: ready\n/, 'steps of the workers')
+
+  const [stops = '', , reloads = ''] = text.trimEnd().split('\n').slice(-3)
+  assertStops(text, stops)
+  assertReloads(text, reloads)
+  // Three services; two workers each of two releases, and one of the third.
+  await assertGone(pids(text).filter((pid) => pid !== child.pid), 8)
 })
-
-const endings: Record<string, (child: ChildProcessByStdio<null, Readable, Readable>) => unknown> = {
-  'Ctrl-C': (child) => child.kill('SIGINT'),
-  'a reader that goes away': (child) => child.stdout.destroy(),
-  'SIGKILL': (child) => child.kill('SIGKILL'),
-}
-
-for (const [name, end] of Object.entries(endings)) {
-  test(`${name} in the middle of a drain ends npm start, and no service is left`, async (t) => {
-    const { child, services } = start(t)
-    const all = await services()
-    const exited = once(child, 'exit')
-    end(child)
-    const [code] = await exited
-    if (name === 'Ctrl-C') assert.equal(code, 130)
-    else assert.notEqual(code, 0)
-    await assertGone(all)
-  })
-}
 
 const good: Outcome = {
   variant: 'lameduck', inFlight: 60, served: 1_500, servedAfter: 200, errors: 0, lost: 0, ghosts: 0,
@@ -144,4 +113,55 @@ test('the closing sentence and the table of npm start are made of the figures', 
     'a lost 12 of 1,512 requests, 5 of them executed, and had to be killed after 5.0 s; ' +
     'b lost 1 of 1,505 requests, none of them executed, answered 4 with an error, and exited with 7 after 2.1 s.')
   assert.deepEqual(readTable(table(outcomes, pc.createColors(false))).get('a'), ['1,500', '200', '12', '5', '> 5.0 s', '137'])
+})
+
+const deploy: reload.Deploy = {
+  release: '2', expected: 'reloaded', outcome: 'reloaded', generation: 2, durationMs: 4_200, readyBefore: 2, readyLeast: 2, served: 4_200,
+}
+const bad: reload.Deploy = {
+  ...deploy, release: '3', expected: 'rolled-back', outcome: 'rolled-back', generation: 3, code: 'ERR_LAMEDUCK_CLUSTER_UNREADY',
+  reason: 'worker 0 (pid 7, generation 3): it was not ready within 5000 ms: /readyz says 503',
+}
+const smooth: reload.Reloads = {
+  workers: 2, first: { release: '1', durationMs: 1_000, served: 900 }, deploys: [deploy, bad], live: ['2'],
+  served: 10_000, errors: 0, lost: 0, ghosts: 0, twice: 0, executed: new Map([['1', 3_000], ['2', 7_000]]),
+  stop: { outcome: 'clean', code: 0, reason: 'SIGTERM', durationMs: 100 },
+}
+
+test('the verdict on the reloads is a success only when nothing was lost, and the bad release was rolled back under load', () => {
+  const cases: [Partial<reload.Reloads>, RegExp | undefined][] = [
+    [{}, undefined],
+    [{ lost: 1 }, /^the supervisor lost 1 request$/],
+    [{ ghosts: 2 }, /^the supervisor left 2 requests executed but unanswered$/],
+    [{ twice: 3 }, /^the supervisor had 3 requests executed twice$/],
+    [{ errors: 4 }, /^the supervisor answered 4 requests with an error status$/],
+    [{ deploys: [deploy, { ...bad, outcome: 'reloaded' }] }, /^release 3 ought to be rolled back, and was live/],
+    [{ deploys: [deploy, { ...bad, outcome: 'mixed' }] }, /^release 3 ought to be rolled back, and was half live \(it was not ready/],
+    [{ deploys: [{ ...deploy, outcome: 'rolled-back', reason: 'env' }, bad] }, /^release 2 ought to be live, and was rolled back \(env\)$/],
+    [{ deploys: [{ ...deploy, readyLeast: 1 }, bad] }, /^only 1 of 2 workers were ready while release 2 was deployed$/],
+    [{ deploys: [deploy, { ...bad, served: 9 }] }, /^the load proves nothing about release 3: 9 requests answered/],
+    [{ executed: new Map([['1', 9_000]]) }, /^release 2 was live, and executed nothing$/],
+    [{ executed: new Map([...smooth.executed, ['3', 1]]) }, /^release 3 was rolled back, and had executed 1 request$/],
+    [{ live: ['1', '2'] }, /^at the end 1 and 2 was live, not 2$/],
+    [{ live: [] }, /^at the end no release was live, not 2$/],
+    [{ stop: { ...smooth.stop, outcome: 'forced', code: 1 } }, /^the supervisor's end was forced: SIGTERM$/],
+  ]
+  for (const [change, expected] of cases) {
+    const found = reload.failures({ ...smooth, ...change })
+    assert.equal(found.length, expected ? 1 : 0, found.join())
+    if (expected) assert.match(found[0] ?? '', expected)
+  }
+})
+
+test('the sentence on the reloads and its table are made of the figures', () => {
+  assert.equal(reload.sentence({ ...smooth, deploys: [{ ...deploy, readyLeast: 1 }, bad], errors: 5, lost: 12, ghosts: 3, twice: 1 }),
+    "lameduck's supervisor lost 12 of 10,017 requests, 3 of them executed, answered 5 with an error, through 2 reloads, " +
+    'with 1 of 2 workers ready at the least: release 2 was live after 4.2 s; ' +
+    'release 3 was rolled back after 4.2 s (it was not ready within 5000 ms: /readyz says 503); 2 serves on. ' +
+    '12 lost, 3 executed but unanswered, 1 executed twice.')
+  const rows = readTable(reload.table(smooth, plain))
+  assert.deepEqual(rows.get('release 1'), ['live', '', '', '900', '900', '3,000'])
+  assert.deepEqual(rows.get('release 2'), ['live', '4.2 s', '2 of 2', '4,200', '1,000', '7,000'])
+  assert.deepEqual(rows.get('release 3'), ['rolled back', '4.2 s', '2 of 2', '4,200', '1,000', '0'])
+  assert.deepEqual(rows.get('in all'), ['', '', '', '10,000', '', '10,000'])
 })

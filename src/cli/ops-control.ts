@@ -66,9 +66,7 @@ function addVerbs(ops: Command, io: Io): void {
       paint()
       const timer = setInterval(paint, 500)
       try {
-        const report = await client.post<Drained>('/drain', {
-          ...(exit && { exit }), ...(deadline !== undefined && { deadlineMs: deadline }), ...(lameduck !== undefined && { lameduckMs: lameduck }),
-        }, { timeoutMs: 0 })
+        const report = await client.post<Drained>('/drain', undefined, { query: { exit, deadlineMs: deadline, lameduckMs: lameduck }, timeoutMs: 0 })
         await desk.show(report, () => details(report))
       } finally {
         clearInterval(timer)

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startSnapshot, type SnapshotParams } from './heap/snapshot.ts'
 import type { Principal } from './http/route.ts'
-import { heapProfile, type HeapProfile } from './inspect/profile.ts'
+import { checkNobodySamples, heapProfile, type HeapProfile } from './inspect/profile.ts'
 import type { InspectorSession } from './inspect/inspector.ts'
 import type { Bench } from './part.ts'
 import type { WatchOptions } from './watch/routes.ts'
@@ -32,6 +32,7 @@ class Sampling {
       if (!last) {
         this.#session = session
         this.#timer = setTimeout(() => this.#end(), HOLD_MS).unref()
+        await checkNobodySamples(session)
         await session.post('HeapProfiler.startSampling', { samplingInterval: 524_288 })
         await sleep(SAMPLE_MS, undefined, { ref: false })
       }

@@ -36,6 +36,8 @@ export class Link {
   #port: MessagePort
   #methods = new Map<string, Method>()
   #listeners = new Map<string, Set<(value: never) => void>>()
+  /** The last news of each name that nobody has listened for yet: the other side may be ready first. */
+  #missed = new Map<string, unknown>()
   #waiting = new Map<number, Waiting>()
   #running = new Map<number, AbortController>()
   #last = 0
@@ -103,6 +105,11 @@ export class Link {
     const listeners = this.#listeners.get(name) ?? new Set()
     this.#listeners.set(name, listeners)
     listeners.add(listener)
+    if (this.#missed.has(name)) {
+      const value = this.#missed.get(name) as T
+      this.#missed.delete(name)
+      listener(value)
+    }
     return () => void listeners.delete(listener)
   }
 
@@ -125,8 +132,14 @@ export class Link {
     const { kind, id, name, value } = message
     if (kind === 'call') void this.#run(message)
     else if (kind === 'cancel') this.#running.get(id)?.abort()
-    else if (kind === 'news') for (const listener of [...(this.#listeners.get(name) ?? [])]) listener(value as never)
+    else if (kind === 'news') this.#news(name, value)
     else this.#waiting.get(id)?.settle(message)
+  }
+
+  #news(name: string, value: unknown): void {
+    const listeners = this.#listeners.get(name)
+    if (!listeners) this.#missed.set(name, value)
+    else for (const listener of [...listeners]) listener(value as never)
   }
 
   async #run({ id, name, value }: Message): Promise<void> {

@@ -13,6 +13,8 @@ export interface Passed {
   who: Principal
   req: IncomingMessage
   res: ServerResponse
+  /** See `Call`. */
+  recheck?: () => Promise<void>
 }
 
 /** Anything but reading figures leaves a trace before and after. */
@@ -129,10 +131,10 @@ export class Calls {
     return undefined
   }
 
-  #call({ params, who, req, res }: Passed, signal: AbortSignal, notes: Record<string, unknown>, trail: boolean): Call {
+  #call({ params, who, req, res, recheck }: Passed, signal: AbortSignal, notes: Record<string, unknown>, trail: boolean): Call {
     // Without a trail nobody holds these: a handler that asks for them itself, for one artifact and not for another, refuses too.
     const scopes = trail ? who.scopes : new Set([...who.scopes].filter(scope => scope !== 'secrets' && scope !== 'eval'))
-    return { params, who: { ...who, scopes }, signal, req, res, note: fields => void Object.assign(notes, fields) }
+    return { params, who: { ...who, scopes }, signal, req, res, ...(recheck && { recheck }), note: fields => void Object.assign(notes, fields) }
   }
 
   /** @throws {Problem} 503 `ERR_LAMEDUCK_OPS_AUDIT` when the trail cannot be written and the call needs it. */

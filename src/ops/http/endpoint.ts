@@ -134,7 +134,8 @@ class Door implements Endpoint {
       if (!route.upgrade) throw new Problem(400, 'ERR_LAMEDUCK_OPS_UPGRADE', 'this takes no upgrade')
       if (req.headers.upgrade?.toLowerCase() !== 'websocket') throw new Problem(426, 'ERR_LAMEDUCK_OPS_UPGRADE', 'this upgrades to a WebSocket only')
       const params = checked({ path: match?.values ?? {}, query: target.query, body: undefined })
-      await this.#calls.upgrade({ route, path: target.path, params, who, req, res }, head)
+      const recheck = async () => checkScope(route, await this.#keeper.admit(req, target.path))
+      await this.#calls.upgrade({ route, path: target.path, params, who, req, res, recheck }, head)
     } catch (error) {
       const problem = this.#problemOf(error)
       this.#note(req, problem, visit)

@@ -41,6 +41,8 @@ export interface Call {
   signal: AbortSignal
   req: IncomingMessage
   res: ServerResponse
+  /** Of an upgraded call, which outlives the check at its beginning: whether the caller may still. @throws {Problem} 401, 403 */
+  recheck?: () => Promise<void>
   /** Adds something to the audit's line of this call: a job's id, the digest of an expression. Never a secret. */
   note(fields: Record<string, unknown>): void
 }

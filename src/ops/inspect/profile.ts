@@ -69,16 +69,24 @@ export async function cpuProfile(connect: Connect, artifacts: Artifacts, order: 
   return save(artifacts, content, { kind: 'cpu-profile', by: order.by, extension: pprof ? 'pb.gz' : 'cpuprofile' }, work)
 }
 
+/**
+ * V8 has one sampling heap profiler: stopping ours would stop another's (a vendor's agent, the leak watch), whose samples ours would be.
+ *
+ * @throws {Problem} 409 `ERR_LAMEDUCK_OPS_SAMPLING`
+ */
+export async function checkNobodySamples(session: InspectorSession): Promise<void> {
+  const other = await session.post('HeapProfiler.getSamplingProfile', {}, { timeoutMs: BEGIN_MS }).then(() => true, (error: Problem) => {
+    if (error.code !== 'ERR_LAMEDUCK_OPS_INSPECTOR') throw error
+    return false
+  })
+  if (other) throw new Problem(409, 'ERR_LAMEDUCK_OPS_SAMPLING', 'something in this process is sampling the heap already: a profile, an agent, or the leak watch on `watch`')
+}
+
 /** A sampling heap profile of the main thread, as an artifact. */
 export async function heapProfile(connect: Connect, artifacts: Artifacts, order: HeapOrder, work: Work): Promise<Artifact> {
   const pprof = order.format === 'pprof' ? await loadPprof() : undefined
   const profile = await sampled<HeapProfile>(connect, order.seconds, work, async session => {
-    // V8 has one sampling heap profiler: stopping ours would stop another's (a vendor's agent, a leak watch), whose samples ours would be.
-    const other = await session.post('HeapProfiler.getSamplingProfile', {}, { timeoutMs: BEGIN_MS }).then(() => true, (error: Problem) => {
-      if (error.code !== 'ERR_LAMEDUCK_OPS_INSPECTOR') throw error
-      return false
-    })
-    if (other) throw new Problem(409, 'ERR_LAMEDUCK_OPS_SAMPLING', 'something else in this process is sampling the heap already')
+    await checkNobodySamples(session)
     await session.post('HeapProfiler.startSampling', { samplingInterval: order.intervalBytes }, { timeoutMs: BEGIN_MS })
   }, 'HeapProfiler.stopSampling')
   const content = pprof ? pprofOfHeap(pprof, profile, order.intervalBytes) : JSON.stringify(profile)

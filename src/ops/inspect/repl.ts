@@ -187,6 +187,11 @@ class Session {
 
   async #evaluate(request: Request & { type: 'eval' }): Promise<void> {
     const { id, code, timeoutMs = 1_000, sideEffects = false, awaitPromise = true, depth = 2 } = request
+    // The session may be older than the token's end.
+    await this.#call.recheck?.().catch((error: unknown) => {
+      this.leave(1008, 'the token is no longer in force')
+      throw error
+    })
     const { name: who, from } = this.#call.who
     const line = { who, from, path: '/repl', sha256: createHash('sha256').update(code).digest('hex'), length: code.length, sideEffects }
     await this.#bench.audit.write({ event: 'begin', ...line }).catch((error: unknown) => {

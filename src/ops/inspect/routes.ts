@@ -59,7 +59,7 @@ const PROFILE_PROBLEMS = {
 function begin(bench: Bench, call: Call, kind: string, run: Parameters<Bench['jobs']['start']>[3]): Reply {
   const job = bench.jobs.start(kind, call.who, true, run)
   call.note({ job: job.id })
-  return { status: 202, headers: { Location: `/jobs/${job.id}` }, json: job }
+  return { status: 202, headers: { Location: `../jobs/${job.id}` }, json: job }
 }
 
 const cpuRoute = (bench: Bench): Route => ({

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { Problem } from '../http/problem.ts'
-import type { Reply, Route } from '../http/route.ts'
+import { SCOPES, type Reply, type Route } from '../http/route.ts'
 
-/** Nothing but the page's own files, nothing inline, framed by nobody. */
+/** Nothing but the page's own files, nothing inline, framed by nobody, and no form goes anywhere: a token must not get into a URL. */
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-const files = { '/': 'page.html', '/page.js': 'page.js', '/page.css': 'page.css' }
+const files = ['page.html', 'page.css', 'page.js', 'page-call.js', 'page-dom.js', 'page-memory.js', 'page-state.js', 'page-work.js']
 const types = { html: 'text/html; charset=utf-8', js: 'text/javascript; charset=utf-8', css: 'text/css; charset=utf-8' }
 
 /** Beside this file; in the package, in a folder beside the chunks. */
@@ -20,10 +20,21 @@ function load(file: string): Buffer {
   throw new Problem(501, 'ERR_LAMEDUCK_OPS_PAGE', 'the files of the page are not there: was lameduck bundled? Allowed: keep it external', { file })
 }
 
+/** So that the page offers only what its token allows. */
+const whoami: Route = {
+  method: 'GET',
+  path: '/whoami',
+  scope: 'read',
+  summary: 'Who the caller is, and what that allows',
+  success: { status: 200, types: ['application/json'], description: '`name`, `scopes`' },
+  handler: ({ who }): Reply => ({ json: { name: who.name, scopes: SCOPES.filter(scope => who.scopes.has(scope)) } }),
+}
+
 /** The page. It holds nothing by itself: what it shows it asks for, with the token that it is given. */
 export function pageRoutes(): Route[] {
-  return Object.entries(files).map(([path, file]): Route => {
+  const pages = files.map((file): Route => {
     const type = types[file.split('.')[1] as keyof typeof types]
+    const path = file === 'page.html' ? '/' : `/${file}`
     return {
       method: 'GET',
       path,
@@ -34,4 +45,5 @@ export function pageRoutes(): Route[] {
       handler: (): Reply => ({ body: load(file), type, headers: { 'Content-Security-Policy': POLICY } }),
     }
   })
+  return [...pages, whoami]
 }

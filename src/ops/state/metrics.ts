@@ -6,7 +6,15 @@ import type { State } from './report.ts'
 /** What prom-client has, as far as it is used here. */
 interface PromClient {
   Registry: new () => { metrics(): Promise<string>; contentType: string }
-  Gauge: new (options: { name: string; help: string; labelNames?: string[]; registers: unknown[] }) => { set(labels: Record<string, string> | number, value?: number): void }
+  Gauge: new (options: MetricOptions) => { set(labels: Record<string, string>, value: number): void }
+  Counter: new (options: MetricOptions) => { inc(labels: Record<string, string>, value: number): void }
+}
+
+interface MetricOptions {
+  name: string
+  help: string
+  labelNames?: string[]
+  registers: unknown[]
 }
 
 /** One metric: a value, or one for each value of a label. */
@@ -40,11 +48,12 @@ function metricsOf({ snapshot, blockedMs, ageMs, pause }: State, gc: GcTotals | 
   }
   if (!snapshot) return metrics
   const { loop, memory, stats, drains, servedLate } = snapshot
-  const { utilization, ...delay } = loop
+  const { utilization, p50, p90, p99, max } = loop
   metrics.push(
     { name: 'lameduck_drains_total', help: 'Times that it has left rotation.', values: drains },
     { name: 'lameduck_served_late_total', help: 'Responses that were finished out of rotation.', values: servedLate },
-    { name: 'lameduck_event_loop_delay_seconds', help: 'How long the event loop kept its timers waiting.', label: 'quantile', values: seconds(delay) },
+    { name: 'lameduck_event_loop_delay_seconds', help: 'How long the event loop kept its timers waiting.', label: 'quantile', values: seconds({ 0.5: p50, 0.9: p90, 0.99: p99 }) },
+    { name: 'lameduck_event_loop_delay_max_seconds', help: 'The longest of those.', values: max / 1_000 },
     { name: 'lameduck_event_loop_utilization', help: 'Of the time, how much the event loop was at work.', values: utilization },
     { name: 'lameduck_memory_bytes', help: 'Memory of the process and of the main thread\'s heap.', label: 'kind', values: { ...memory } },
   )
@@ -62,21 +71,36 @@ function metricsOf({ snapshot, blockedMs, ageMs, pause }: State, gc: GcTotals | 
 }
 
 /** As Prometheus' text. A registry of its own for each answer: what has gone (a kind, a state) is then not reported for ever. */
-async function text(metrics: Metric[], { Registry, Gauge }: PromClient): Promise<{ body: string; type: string }> {
+async function text(metrics: Metric[], { Registry, Gauge, Counter }: PromClient): Promise<{ body: string; type: string }> {
   const registry = new Registry()
   for (const { name, help, label, values } of metrics) {
-    const gauge = new Gauge({ name, help, ...(label !== undefined && { labelNames: [label] }), registers: [registry] })
-    if (typeof values === 'number') gauge.set(values)
-    else for (const [key, value] of Object.entries(values)) gauge.set({ [label as string]: key }, value)
+    const options: MetricOptions = { name, help, ...(label !== undefined && { labelNames: [label] }), registers: [registry] }
+    const counter = name.endsWith('_total') ? new Counter(options) : undefined
+    const gauge = counter ? undefined : new Gauge(options)
+    const all: [Record<string, string>, number][] = typeof values === 'number' ? [[{}, values]] : Object.entries(values).map(([key, value]) => [{ [label as string]: key }, value])
+    for (const [labels, value] of all) {
+      counter?.inc(labels, value)
+      gauge?.set(labels, value)
+    }
   }
   return { body: await registry.metrics(), type: registry.contentType }
 }
 
+/** Loaded before it is needed: the first time takes a while. */
+function preload(): void {
+  try {
+    requirePeer('prom-client', 'metrics')
+  } catch {
+    // Said to who asks.
+  }
+}
+
 /** `/metrics`. What the application adds, comes from the main thread, and is missing while that is blocked. */
 export function metricRoutes({ main, view, settings }: Bench, gc: () => GcTotals | undefined): Route[] {
+  setImmediate(preload)
   const own = async () => {
     if (!settings.metrics || view.blockedMs > 0) return ''
-    return main.call<string>('metrics', undefined, { timeoutMs: 1_000 }).catch(() => '')
+    return (await view.unlessBlocked(main.call<string>('metrics', undefined, { timeoutMs: 1_000 }))) ?? ''
   }
   return [{
     method: 'GET',

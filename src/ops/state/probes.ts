@@ -14,8 +14,8 @@ function verdict(ok: boolean): Reply {
  */
 export function probeRoutes({ main, view, settings }: Bench): Route[] {
   const readiness = async (): Promise<Readiness | undefined> => {
-    if (view.blockedMs > settings.health.timeoutMs) return undefined
-    return main.call<Readiness>('readiness', undefined, { timeoutMs: settings.health.timeoutMs }).catch(() => undefined)
+    if (view.blockedMs > 0) return undefined
+    return view.unlessBlocked(main.call<Readiness>('readiness', undefined, { timeoutMs: settings.health.timeoutMs }))
   }
   const probe = (path: string, summary: string, description: string, handler: Route['handler']): Route => ({
     method: 'GET',

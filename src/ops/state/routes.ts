@@ -29,6 +29,13 @@ function holding(snapshot: NonNullable<State['snapshot']>): unknown[] {
 
 /** Looking at the process: its state, its connections, its event loop. */
 export function stateRoutes({ main, view }: Bench): Route[] {
+  // It does not change: told also while the main thread hangs.
+  let info: Promise<unknown> | undefined
+  const askInfo = () => (info ??= main.call('info').catch((error: unknown) => {
+    info = undefined
+    throw error
+  }))
+  askInfo().catch(() => {})
   const json = (description: string) => ({ status: 200, types: ['application/json'], description })
   const get = (path: string, summary: string, says: string, answer: (state: State) => unknown): Route => ({
     method: 'GET',
@@ -48,7 +55,7 @@ export function stateRoutes({ main, view }: Bench): Route[] {
       scope: 'read',
       summary: 'What runs here: application, versions, process',
       success: json('`application`, `node`, `lameduck`, `pid`, `startedAt`, …'),
-      handler: async () => ({ json: await main.call('info') }),
+      handler: async () => ({ json: await askInfo() }),
     },
     get('/state', 'The state of the drain, memory and event loop', '`state`, `connections`, `memory`, `loop`, `drains`, `lastReport`', state => {
       const { at: _, lastReport, stats, ...rest } = known(state)

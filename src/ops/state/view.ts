@@ -45,22 +45,26 @@ export class View {
   }
 
   /** Settles when it has answered, or there is no use in waiting: what it said before will do then. */
-  #ask(): Promise<void> {
+  #ask(): Promise<unknown> {
     this.#asking ??= this.#main.call<Snapshot>('state', undefined, { timeoutMs: ASK_MS }).then(snapshot => {
       this.#last = snapshot
     }, () => {}).finally(() => {
       this.#asking = undefined
     })
-    const answered = this.#asking
+    return this.unlessBlocked(this.#asking)
+  }
+
+  /** What the main thread answers; undefined as soon as it does not come to its timers any more, or when it fails. */
+  unlessBlocked<T>(answer: Promise<T>): Promise<T | undefined> {
     return new Promise(resolve => {
+      const done = (value?: T) => {
+        clearInterval(look)
+        resolve(value)
+      }
       const look = setInterval(() => {
         if (this.blockedMs > 0) done()
       }, LOOK_MS)
-      const done = () => {
-        clearInterval(look)
-        resolve()
-      }
-      void answered.then(done)
+      answer.then(done, () => done())
     })
   }
 }

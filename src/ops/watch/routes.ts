@@ -64,8 +64,11 @@ const RULE_BODY: Record<string, Param> = {
   ttlMs: { in: 'body', type: 'integer', min: 1_000, max: 31_536_000_000, description: 'It ends so long after it was armed. Default 7 days.' },
 }
 
-/** A snapshot that is not redacted holds live strings: who may not ask for one may not arm a rule that takes one. */
+/** A snapshot that is not redacted holds live strings: who may not ask for one may not arm a rule that takes one; and who may take none at all, none. */
 function checkScope(rule: Rule, { who }: Call): void {
+  if (rule.action !== 'log' && !who.scopes.has('diag')) {
+    throw new Problem(403, 'ERR_LAMEDUCK_OPS_SCOPE', `a rule that takes a ${rule.action} needs scope diag`, { scope: 'diag' })
+  }
   if (rule.action === 'snapshot' && rule.params['redact'] === false && !who.scopes.has('secrets')) {
     throw new Problem(403, 'ERR_LAMEDUCK_OPS_SCOPE', 'a snapshot that is not redacted needs scope secrets', { scope: 'secrets' })
   }

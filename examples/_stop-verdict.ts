@@ -1,10 +1,8 @@
-/** What the runs have shown: a table, one sentence, and whether lameduck kept its word. */
+/** What the stops have shown: a table, one sentence, and whether lameduck kept its word. */
 import { constants } from 'node:os'
 import Table from 'cli-table3'
-import type { createColors } from 'picocolors'
 import type { Exit } from './_child.ts'
-
-export type Colors = ReturnType<typeof createColors>
+import { number, requests, seconds, type Colors } from './_format.ts'
 
 /** How the run of one variant ended. */
 export interface Outcome extends Exit {
@@ -23,10 +21,6 @@ export interface Outcome extends Exit {
 
 /** With fewer requests in flight at SIGTERM, a run proves nothing. */
 const leastInFlight = 10
-
-export const number = (value: number): string => value.toLocaleString('en-US')
-export const seconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`
-const requests = (count: number): string => `${number(count)} request${count === 1 ? '' : 's'}`
 
 /** As a shell or Kubernetes shows it: 128 + the signal's number. */
 export function exitCode({ code, signal }: Pick<Exit, 'code' | 'signal'>): string {

@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import type { TestContext } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+
+/** What `npm start` runs, in a pipe. @param parts As after `npm start --`. */
+export function start(t: TestContext, parts: string[] = [], env: NodeJS.ProcessEnv = {}) {
+  const child = spawn(process.execPath, ['--import', 'tsx', 'examples/start.ts', ...parts], {
+    cwd: root, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  t.after(() => child.kill('SIGKILL'))
+  const output = { text: '', errors: '' }
+  child.stdout.setEncoding('utf8').on('data', (text: string) => { output.text += text })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => { output.errors += text })
+  /** The pids of its services and workers, as soon as it has said this. */
+  const says = async (words: string) => {
+    while (!output.text.includes(words)) {
+      assert.equal(child.exitCode, null, `ended without having said "${words}": ${output.errors}`)
+      await sleep(20)
+    }
+    return pids(output.text).filter((pid) => pid !== child.pid)
+  }
+  return { child, output, says }
+}
+
+/** The processes that it names. */
+export const pids = (text: string) => [...new Set([...text.matchAll(/\(pid (\d+)[,)]/g)].map(([, pid]) => Number(pid)))]
+
+function alive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+/** @param least How many there were at least. */
+export async function assertGone(processes: number[], least: number): Promise<void> {
+  assert.ok(processes.length >= least, `only ${processes.length} processes were named`)
+  for (let i = 0; i < 250 && processes.some(alive); i++) await sleep(20)
+  assert.deepEqual(processes.filter(alive), [], 'orphans')
+}
