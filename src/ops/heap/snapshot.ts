@@ -108,15 +108,15 @@ class Snapshot {
       throw error
     }
     this.#pass()
+    let ok = false
     try {
       const result = await this.#take(order, work)
-      main.tell('heap.finished', { id: work.id, ok: true })
+      ok = true
       return result
-    } catch (error) {
-      main.tell('heap.finished', { id: work.id, ok: false })
-      throw error
     } finally {
+      // Main, which removes the raw file if this thread cannot, is told afterwards.
       await artifacts.sweep(order.path)
+      main.tell('heap.finished', { id: work.id, ok })
     }
   }
 
@@ -125,7 +125,13 @@ class Snapshot {
     const { reason } = this.#params
     const cancel = () => main.tell('heap.cancel', { id: order.id })
     work.signal.addEventListener('abort', cancel, { once: true })
-    const offs = [main.on<{ id: string; phase: string }>('heap.phase', ({ id, phase }) => id === order.id && work.progress(phase))]
+    // The first that costs anything is the pause: a wait that came to nothing is no reason to let the next caller wait.
+    let begun = false
+    const offs = [main.on<{ id: string; phase: string; heavy: boolean }>('heap.phase', ({ id, phase, heavy }) => {
+      if (id !== order.id) return
+      begun ||= heavy
+      work.progress(phase)
+    })]
     try {
       // Not with the job's own signal: main may be in the pause, and the job is not over before that is.
       const early = new Promise<Taken>(resolve => {
@@ -138,6 +144,9 @@ class Snapshot {
       work.signal.throwIfAborted()
       const made = await this.#refine(path, work)
       return { ...made, taken, ...(reason !== undefined && { reason }) }
+    } catch (error) {
+      if (!begun) work.refund()
+      throw error
     } finally {
       for (const off of offs) off()
       work.signal.removeEventListener('abort', cancel)
@@ -156,6 +165,7 @@ class Snapshot {
       encoding: compress ? 'gzip' : 'identity',
       extension: 'heapsnapshot',
     })
+    this.#bench.main.tell('heap.draft', { id: work.id, path: draft.path })
     try {
       const redacted = await refine(raw, draft, this.#params, work.signal, part => work.progress(phase, part))
       const artifact = await draft.finish()

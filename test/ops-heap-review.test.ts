@@ -1,0 +1,177 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import fs from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { after, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import type { JobReport } from '../src/ops/heap/jobs.ts'
+import { heapOutpost, type HeapOutpostOptions } from '../src/ops/heap/outpost.ts'
+import { redact } from '../src/ops/heap/redact.ts'
+import { heapWorld, takeTiny, TINY, type HeapWorld } from './_heap-world.ts'
+
+const root = await fs.mkdtemp(path.join(os.tmpdir(), 'lameduck-review-'))
+after(() => fs.rm(root, { recursive: true, force: true }))
+
+async function within(run: (world: HeapWorld) => Promise<void>, options: HeapOutpostOptions = {}, app?: Parameters<typeof heapWorld>[1], heavy?: Parameters<typeof heapWorld>[2]): Promise<void> {
+  const world = await heapWorld({ take: takeTiny, ...options }, app, heavy)
+  try {
+    await run(world)
+  } finally {
+    await world.close()
+  }
+}
+
+async function until(what: () => boolean, ms = 5_000): Promise<void> {
+  for (const end = Date.now() + ms; !what(); await sleep(5)) assert.ok(Date.now() < end, `${what.toString()} within ${ms} ms`)
+}
+
+const codeOf = (job: JobReport | undefined) => [job?.state, job?.problem?.code]
+
+/** As V8 writes it, with sections that take several reads each. */
+async function large(): Promise<string> {
+  const [meta = ''] = TINY.split(',"node_count"')
+  const count = 60_000
+  const nodes = Array.from({ length: count }, (_, at) => `2,${at + 3},${at},16,1,0\n`).join(',')
+  const edges = Array.from({ length: count }, (_, at) => `2,${at + 3},${6 * at}\n`).join(',')
+  const strings = Array.from({ length: count }, (_, at) => `"string number ${at}"`).join(',\n')
+  const file = path.join(root, 'large.heapsnapshot')
+  await fs.writeFile(file, `${meta},"node_count":${count},"edge_count":${count}},\n"nodes":[${nodes}],\n"edges":[${edges}],\n"strings":["<dummy>","","x",${strings}]}`)
+  return file
+}
+
+test('a redaction that is cancelled reads no more, whichever of its passes it is in', async () => {
+  const file = await fs.open(await large())
+  let [reads, stopAt] = [0, Infinity]
+  let stop = new AbortController()
+  const counted = new Proxy(file, {
+    get(target, key) {
+      if (key !== 'read') return (Reflect.get(target, key) as () => unknown).bind(target)
+      return (...args: [Buffer, number, number, number]) => {
+        if (++reads === stopAt) stop.abort(new Error('cancelled'))
+        return target.read(...args)
+      }
+    },
+  })
+  try {
+    await redact(counted, async () => {}, { signal: stop.signal })
+    const all = reads
+    assert.ok(all > 60, `${all} reads`)
+    for (stopAt = 1; stopAt < all - 1; stopAt += 5) {
+      reads = 0
+      stop = new AbortController()
+      await assert.rejects(redact(counted, async () => {}, { signal: stop.signal }), { message: 'cancelled' }, `at ${stopAt} of ${all}`)
+      // The buffer that is being filled may take a second one.
+      assert.ok(reads <= stopAt + 1, `${reads} reads, ${stopAt} before it was cancelled`)
+    }
+  } finally {
+    await file.close()
+  }
+})
+
+test('a process that exits while a snapshot is redacted leaves no raw file, and a listener only for as long as there is one', async () => {
+  const [program, raw, draft] = ['exits.mts', 'raw.heapsnapshot', 'draft'].map(name => path.join(root, name)) as [string, string, string]
+  const src = (name: string) => JSON.stringify(new URL(`../src/ops/${name}`, import.meta.url).href)
+  await fs.writeFile(program, `
+    import { existsSync, writeFileSync } from 'node:fs'
+    import { MessageChannel } from 'node:worker_threads'
+    import { heapOutpost } from ${src('heap/outpost.ts')}
+    import { Link } from ${src('link.ts')}
+    const [, , raw, draft] = process.argv
+    const { port1, port2 } = new MessageChannel()
+    const [main, endpoint] = [new Link(port1), new Link(port2)]
+    heapOutpost({ take: async path => (writeFileSync(path, 'raw'), { path }) })({ duck: undefined, link: main, settings: {} })
+    const before = process.listenerCount('exit')
+    const take = (id, path) => endpoint.call('heap.snapshot', { id, path, when: 'now', isolate: false, recycle: false, force: true })
+    await take('1', raw + '.first')
+    endpoint.tell('heap.finished', { id: '1', ok: true })
+    await take('2', raw)
+    const during = process.listenerCount('exit') - before
+    writeFileSync(draft, 'raw, too')
+    endpoint.tell('heap.draft', { id: '2', path: draft })
+    await new Promise(resolve => setTimeout(resolve, 50))
+    console.log(JSON.stringify({ during, first: existsSync(raw + '.first'), second: existsSync(raw) }))
+    process.exit(0)`)
+  const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', program, raw, draft], { timeout: 30_000 })
+  // The first is its endpoint's own to remove.
+  assert.deepEqual(JSON.parse(stdout), { during: 1, first: true, second: true })
+  assert.deepEqual((await fs.readdir(root)).filter(name => name.startsWith('raw') || name.startsWith('draft')), ['raw.heapsnapshot.first'])
+})
+
+test('an endpoint that is ended while it redacts leaves no raw file, and none comes after it', async () => {
+  const files: string[] = []
+  let go = () => {}
+  const listeners = process.listenerCount('exit')
+  await within(async world => {
+    const { Link } = await import('../src/ops/link.ts')
+    const { MessageChannel } = await import('node:worker_threads')
+    const { port1, port2 } = new MessageChannel()
+    const [main, endpoint] = [new Link(port1), new Link(port2)]
+    const end = heapOutpost({
+      take: async (file, options) => {
+        files.push(file)
+        if (files.length > 1) await new Promise<void>(resolve => (go = resolve))
+        return takeTiny(file, options)
+      },
+    })({ duck: world.duck, link: main, settings: {} as never })
+    const order = (id: string) => ({ id, path: path.join(world.dir, `.scratch-${id}`), when: 'now', isolate: false, recycle: false, force: true })
+    await endpoint.call('heap.snapshot', order('1'))
+    assert.equal((await fs.readdir(world.dir)).length, 1)
+    const second = endpoint.call('heap.snapshot', order('2')).catch(() => {})
+    await until(() => files.length === 2)
+    end()
+    assert.deepEqual(await fs.readdir(world.dir), [])
+    go()
+    await second
+    assert.deepEqual(await fs.readdir(world.dir), [])
+    assert.equal(process.listenerCount('exit'), listeners)
+    main.close()
+    endpoint.close()
+  })
+})
+
+test('a job that is cancelled while main looks whether it may begin takes no snapshot', async () => {
+  let [asked, taken] = [0, 0]
+  let say = () => {}
+  await within(async world => {
+    const { json } = await world.ask('POST', '/heap/snapshots?isolate=true')
+    await until(() => asked === 2)
+    assert.equal((await world.ask('DELETE', `/jobs/${json.id as string}`)).status, 202)
+    // News go before the answer.
+    await world.ask('GET', '/heap/estimate')
+    say()
+    assert.deepEqual(codeOf(await world.jobs.ended(json.id as string)), ['cancelled', 'ERR_LAMEDUCK_OPS_CANCELLED'])
+    assert.equal(taken, 0)
+    assert.equal(world.duck.state, 'running')
+  }, {
+    lastReady: () => ++asked === 1 ? false : new Promise<boolean>(resolve => {
+      say = () => resolve(false)
+    }),
+    take: (file, options) => {
+      taken++
+      return takeTiny(file, options)
+    },
+  })
+})
+
+test('what ended before the pause costs neither cooldown nor budget; a snapshot that was taken does', async () => {
+  await within(async world => {
+    const { ask, jobs } = world
+    const request = fetch(world.appUrl).catch(() => {})
+    await until(() => world.duck.stats().inFlight.length === 1)
+    for (const query of ['when=after-gc', 'isolate=true']) {
+      assert.equal((await world.snapshot(query)).state, 'failed', query)
+    }
+    const { json } = await ask('POST', '/heap/snapshots?isolate=true')
+    await until(() => jobs.list().at(-1)?.phase === 'leaving the rotation')
+    jobs.cancel(json.id as string)
+    assert.deepEqual(codeOf(await jobs.ended(json.id as string)), ['cancelled', 'ERR_LAMEDUCK_OPS_CANCELLED'])
+    assert.equal((await world.snapshot('')).state, 'done')
+    assert.equal((await ask('POST', '/heap/snapshots')).json.code, 'ERR_LAMEDUCK_OPS_COOLDOWN')
+    await world.duck.abort()
+    await request
+  }, { afterGcMs: 50, afterMajorGC: () => new Promise(() => {}) }, (_req, res) => {
+    res.flushHeaders()
+  }, { cooldownMs: 60_000, perDay: 1 })
+})
