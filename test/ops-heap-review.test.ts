@@ -1,14 +1,18 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import fs from 'node:fs/promises'
+import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { openArtifacts } from '../src/ops/heap/artifacts.ts'
 import type { JobReport } from '../src/ops/heap/jobs.ts'
 import { heapOutpost, type HeapOutpostOptions } from '../src/ops/heap/outpost.ts'
 import { redact } from '../src/ops/heap/redact.ts'
+import { DEFAULTS } from '../src/ops/options.ts'
 import { heapWorld, takeTiny, TINY, type HeapWorld } from './_heap-world.ts'
 
 const root = await fs.mkdtemp(path.join(os.tmpdir(), 'lameduck-review-'))
@@ -174,4 +178,67 @@ test('what ended before the pause costs neither cooldown nor budget; a snapshot 
   }, { afterGcMs: 50, afterMajorGC: () => new Promise(() => {}) }, (_req, res) => {
     res.flushHeaders()
   }, { cooldownMs: 60_000, perDay: 1 })
+})
+
+const ABOUT = { kind: 'heap-snapshot', by: 'ann', secret: false, type: 'application/json', encoding: 'identity', extension: 'heapsnapshot' } as const
+
+const openIn = (dir: string) => openArtifacts({ ...DEFAULTS.files, freeBytes: 0, dir })
+
+/** The number of a process that has gone. */
+const deadPid = () => execFileSync(process.execPath, ['-p', 'process.pid']).toString().trim()
+
+test('a second endpoint of the same process leaves the first one\'s unfinished files alone, when it starts and when it ends', async () => {
+  const dir = path.join(root, 'shared')
+  const first = await openIn(dir)
+  const draft = await first.create(ABOUT)
+  draft.stream.write('half')
+  const scratch = await first.scratch('heapsnapshot')
+  await fs.writeFile(scratch, 'raw')
+  const second = await openIn(dir)
+  const other = await second.scratch('heapsnapshot')
+  await fs.writeFile(other, 'raw')
+  await second.close()
+  await assert.rejects(fs.stat(other))
+  assert.equal(await fs.readFile(scratch, 'utf8'), 'raw')
+  assert.equal((await draft.finish()).bytes, 4)
+  await first.close()
+  assert.deepEqual((await fs.readdir(dir)).filter(name => name.startsWith('.')), [])
+})
+
+test('what a process of the same number left before this one began is removed: in a container all are number 1', async () => {
+  const dir = path.join(root, 'container')
+  await fs.mkdir(dir, { mode: 0o700 })
+  const [old, young] = [`.scratch-${process.pid}-aaaaaaaaaaaa-x.heapsnapshot`, `.scratch-${process.pid}-bbbbbbbbbbbb-x.heapsnapshot`]
+  for (const name of [old, young]) await fs.writeFile(path.join(dir, name), 'raw')
+  const before = new Date(Date.now() - process.uptime() * 1_000 - 5_000)
+  await fs.utimes(path.join(dir, old), before, before)
+  await (await openIn(dir)).close()
+  assert.deepEqual(await fs.readdir(dir), [young])
+})
+
+test('the folder of a process that was killed goes with its socket and its lock; one whose socket lives stays', { skip: process.platform === 'win32' && 'no unix sockets' }, async () => {
+  const all = path.join(root, `lameduck-${process.getuid?.() ?? 'user'}`)
+  const [dead, odd, lived] = [path.join(all, deadPid()), path.join(all, deadPid()), path.join(all, deadPid())]
+  for (const dir of [dead, odd, lived]) await fs.mkdir(dir, { recursive: true, mode: 0o700 })
+  await fs.chmod(all, 0o700)
+  const killed = `require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`
+  assert.equal(spawnSync(process.execPath, ['-e', killed, path.join(dead, 'ops.sock')]).signal, 'SIGKILL')
+  assert.deepEqual(await fs.readdir(dead), ['ops.sock'])
+  await fs.writeFile(path.join(dead, '.lock'), '')
+  await fs.writeFile(path.join(odd, 'notes.txt'), '')
+  const server = net.createServer().listen(path.join(lived, 'ops.sock'))
+  await once(server, 'listening')
+  await fs.writeFile(path.join(lived, `.scratch-${path.basename(lived)}-x`), 'of a container with numbers of its own')
+  await (await openIn(path.join(all, String(process.pid)))).close()
+  assert.deepEqual((await fs.readdir(all)).sort(), [odd, lived].map(dir => path.basename(dir)).sort())
+  assert.deepEqual(await fs.readdir(odd), ['notes.txt'])
+  assert.equal((await fs.readdir(lived)).length, 2)
+  await new Promise(resolve => server.close(resolve))
+})
+
+test('a folder for files whose parents are missing is made with them, closed to others', async () => {
+  const top = path.join(root, 'var')
+  const dir = path.join(top, 'lib', 'files')
+  await (await openIn(dir)).close()
+  for (const folder of [top, path.join(top, 'lib'), dir]) assert.equal((await fs.stat(folder)).mode & 0o777, 0o700, folder)
 })
