@@ -11,9 +11,13 @@ import { promisify } from 'node:util'
 import { openArtifacts } from '../src/ops/heap/artifacts.ts'
 import type { JobReport } from '../src/ops/heap/jobs.ts'
 import { heapOutpost, type HeapOutpostOptions } from '../src/ops/heap/outpost.ts'
+import { heapPart } from '../src/ops/heap/routes.ts'
+import { startSnapshot, type SnapshotResult } from '../src/ops/heap/snapshot.ts'
+import type { Scope } from '../src/ops/http/route.ts'
 import { redact } from '../src/ops/heap/redact.ts'
 import { DEFAULTS } from '../src/ops/options.ts'
 import { heapWorld, takeTiny, TINY, type HeapWorld } from './_heap-world.ts'
+import { freshToken, openDoor } from './_ops-door.ts'
 
 const root = await fs.mkdtemp(path.join(os.tmpdir(), 'lameduck-review-'))
 after(() => fs.rm(root, { recursive: true, force: true }))
@@ -241,4 +245,36 @@ test('a folder for files whose parents are missing is made with them, closed to 
   const dir = path.join(top, 'lib', 'files')
   await (await openIn(dir)).close()
   for (const folder of [top, path.join(top, 'lib'), dir]) assert.equal((await fs.stat(folder)).mode & 0o777, 0o700, folder)
+})
+
+test('taking the instance out of rotation for a snapshot needs the scope control; a rule acts with that of who armed it', async () => {
+  await within(async world => {
+    for (const query of ['isolate=true', 'recycle=true']) {
+      const { status, json } = await world.ask('POST', `/heap/snapshots?${query}`, ['read', 'diag', 'secrets'])
+      assert.deepEqual([status, json.code, json.scope], [403, 'ERR_LAMEDUCK_OPS_SCOPE', 'control'], query)
+    }
+    assert.deepEqual(world.jobs.list(), [])
+    assert.equal((await world.snapshot('', ['diag'])).state, 'done')
+    assert.equal((await world.snapshot('isolate=true', ['diag', 'control'])).state, 'done')
+    const { id } = await startSnapshot(world.bench, { isolate: true }, { name: 'rule:leak', from: 'process', scopes: new Set(['diag'] as const) })
+    assert.equal((await world.jobs.ended(id)).state, 'done')
+  })
+})
+
+test('when the audit cannot be written, whoever has the scope secrets is told that, and whoever has not is told so', async () => {
+  const file = path.join(root, 'audit.log')
+  await fs.mkdir(file)
+  await within(async world => {
+    const { artifact } = (await world.snapshot('redact=false', ['diag', 'secrets'])).result as SnapshotResult
+    const { routes } = heapPart(world.bench)
+    const [all, some] = [freshToken(), freshToken()]
+    const tokens = [{ name: 'ann', scopes: ['diag', 'secrets'] as Scope[], token: all }, { name: 'bob', scopes: ['diag'] as Scope[], token: some }]
+    const site = await openDoor({ routes, file, options: { auth: { tokens } } })
+    for (const [method, to] of [['POST', '/heap/snapshots?redact=false'], ['GET', `/artifacts/${artifact.name}`], ['DELETE', `/artifacts/${artifact.name}`]] as const) {
+      const [withIt, without] = [await site.ask(to, { method, token: all }), await site.ask(to, { method, token: some })]
+      assert.deepEqual([withIt.status, withIt.json.code], [503, 'ERR_LAMEDUCK_OPS_AUDIT'], to)
+      assert.deepEqual([without.status, without.json.code, without.json.scope], [403, 'ERR_LAMEDUCK_OPS_SCOPE', 'secrets'], to)
+    }
+    await site.close()
+  })
 })

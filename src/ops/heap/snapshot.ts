@@ -4,6 +4,7 @@ import { finished } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
 import { Problem } from '../http/problem.ts'
 import type { Principal } from '../http/route.ts'
+import { needScope } from '../http/scope.ts'
 import type { Bench } from '../part.ts'
 import type { Artifact, Draft } from './artifacts.ts'
 import type { JobReport, Work } from './jobs.ts'
@@ -184,12 +185,10 @@ class Snapshot {
  * @param signal Of a caller that may leave: before the job has passed its checks, that cancels it; later it goes on.
  * @returns The job, when the checks are passed. Its result is a {@link SnapshotResult}.
  * @throws {Problem} 403 `ERR_LAMEDUCK_OPS_SCOPE`; 409 `…_BUSY`, `…_LAST`, `…_STATE`; 429 `…_COOLDOWN`, `…_BUDGET`; 501 `…_NO_DUCK`,
- *   `…_NO_GC_HOOK`; 503 `…_BLOCKED`; 507 `…_HEADROOM`, `…_HEAP_LIMIT`, `…_DISK`, `…_FULL`, `…_FOLDER`.
+ *   `…_NO_GC_HOOK`; 503 `…_BLOCKED`, `…_AUDIT`; 507 `…_HEADROOM`, `…_HEAP_LIMIT`, `…_DISK`, `…_FULL`, `…_FOLDER`.
  */
 export async function startSnapshot(bench: Bench, params: SnapshotParams, who: Principal, signal?: AbortSignal): Promise<JobReport> {
-  if (params.redact === false && !who.scopes.has('secrets')) {
-    throw new Problem(403, 'ERR_LAMEDUCK_OPS_SCOPE', 'a raw snapshot holds live strings: scope secrets is needed', { scope: 'secrets' })
-  }
+  if (params.redact === false) needScope(who, 'secrets', 'a raw snapshot holds live strings: scope secrets is needed')
   const { jobs } = bench
   const snapshot = new Snapshot(bench, params, who)
   const { id } = jobs.start('heap-snapshot', who, true, work => snapshot.run(work))
