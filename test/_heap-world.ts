@@ -74,7 +74,7 @@ function convert(value: string | null, { type, default: fallback }: NonNullable<
 
 async function answer(routes: Route[], req: IncomingMessage, res: ServerResponse): Promise<void> {
   const url = new URL(req.url ?? '/', 'http://door')
-  const scopes = new Set(String(req.headers['x-scopes'] ?? 'read,diag').split(',') as Scope[])
+  const scopes = new Set(String(req.headers['x-scopes'] ?? 'read,diag,control').split(',') as Scope[])
   const who: Principal = { name: 'ann', scopes, from: 'test' }
   const gone = new AbortController()
   res.once('close', () => gone.abort())
@@ -105,10 +105,11 @@ async function listening(server: Server): Promise<string> {
 export async function heapWorld(
   outpost: HeapOutpostOptions = {},
   app: (req: IncomingMessage, res: ServerResponse) => void = (_req, res) => res.end('ok'),
+  heavy = { cooldownMs: 0, perDay: 1_000 },
 ): Promise<HeapWorld> {
   const dir = await fs.mkdtemp(path.join(os.tmpdir(), 'lameduck-heap-'))
   const artifacts = await openArtifacts({ ...DEFAULTS.files, freeBytes: 0, dir })
-  const jobs = createJobs({ cooldownMs: 0, perDay: 1_000 })
+  const jobs = createJobs(heavy)
   const { port1, port2 } = new MessageChannel()
   const [main, endpoint] = [new Link(port1), new Link(port2)]
   const server = createServer(app)
@@ -122,7 +123,7 @@ export async function heapWorld(
   const door = createServer((req, res) => void answer(routes, req, res))
   const url = await listening(door)
 
-  const ask = async (method: string, path: string, scopes: Scope[] = ['read', 'diag'], init: RequestInit = {}): Promise<Answer> => {
+  const ask = async (method: string, path: string, scopes: Scope[] = ['read', 'diag', 'control'], init: RequestInit = {}): Promise<Answer> => {
     const response = await fetch(`${url}${path}`, { method, ...init, headers: { 'x-scopes': scopes.join(','), ...init.headers as Record<string, string> } })
     const body = await response.text()
     let json = {}

@@ -65,6 +65,8 @@ const unguessable = () => randomBytes(16).toString('base64url')
 
 /** The private folder, read at the start and kept in mind. */
 class PrivateFolder implements Artifacts {
+  /** In the names of what is unfinished: another endpoint of this process may use the same folder. */
+  #mine = `${process.pid}-${randomBytes(6).toString('hex')}-`
   #folder: Folder
   #limits: Required<Omit<FileOptions, 'dir'>>
   #artifacts = new Map<string, Artifact>()
@@ -78,7 +80,7 @@ class PrivateFolder implements Artifacts {
   async start(): Promise<void> {
     await this.#folder.check()
     // Proves that it can be written, too.
-    const proof = `.draft-${process.pid}-${unguessable()}`
+    const proof = `.draft-${this.#mine}${unguessable()}`
     try {
       await (await this.#folder.create(proof)).close()
       await this.#folder.remove(proof)
@@ -96,7 +98,7 @@ class PrivateFolder implements Artifacts {
     const stamp = new Date().toISOString().replace(/[-:]|\.\d+Z/g, '')
     const coded = about.encoding === 'gzip' && !extension.endsWith('.gz') ? `${extension}.gz` : extension
     const name = `${about.kind}-${stamp}-${unguessable()}.${coded}`
-    const draft = `.draft-${process.pid}-${unguessable()}`
+    const draft = `.draft-${this.#mine}${unguessable()}`
     const file = await this.#folder.create(draft).catch((error: unknown) => {
       throw diskProblem(error)
     })
@@ -115,7 +117,7 @@ class PrivateFolder implements Artifacts {
 
   async scratch(extension: string): Promise<string> {
     await this.#folder.check()
-    return this.#folder.resolve(`.scratch-${process.pid}-${unguessable()}.${extension}`)
+    return this.#folder.resolve(`.scratch-${this.#mine}${unguessable()}.${extension}`)
   }
 
   async sweep(path: string): Promise<void> {
@@ -177,7 +179,7 @@ class PrivateFolder implements Artifacts {
   async close(): Promise<void> {
     for (const [draft, stream] of this.#drafts) await this.#discard(draft, stream)
     const names = await this.#folder.names().catch(() => [])
-    for (const name of names) if (UNFINISHED.exec(name)?.[1] === String(process.pid)) await this.#folder.remove(name)
+    for (const name of names) if (name.startsWith(`.scratch-${this.#mine}`) || name.startsWith(`.draft-${this.#mine}`)) await this.#folder.remove(name)
     await this.#folder.leave()
   }
 
@@ -230,12 +232,21 @@ function ended(stream: FileStream): Promise<void> {
   })
 }
 
+/**
+ * Whether nobody will finish it. In a container every process has the same number: what bears our own, and was last written before this process
+ * began, is of another that had it.
+ */
+async function isLeft(folder: Folder, name: string, pid: number): Promise<boolean> {
+  if (pid !== process.pid) return !isAlive(pid)
+  return await folder.ageMs(name).catch(() => 0) > process.uptime() * 1_000
+}
+
 /** The finished artifacts of a folder. What a process that has gone left unfinished is removed. */
 async function found(folder: Folder): Promise<Artifact[]> {
   const artifacts: Artifact[] = []
   for (const name of await folder.names()) {
     const pid = UNFINISHED.exec(name)?.[1]
-    if (pid !== undefined && !isAlive(Number(pid))) await folder.remove(name)
+    if (pid !== undefined && await isLeft(folder, name, Number(pid))) await folder.remove(name)
     if (!SIDECAR.test(name)) continue
     const artifact = await read(folder, name)
     if (artifact) artifacts.push(artifact)
@@ -264,12 +275,14 @@ async function read(folder: Folder, sidecar: string): Promise<Artifact | undefin
 /** Removes from the folder of a process that has gone what was unfinished or is too old, and then the folder if it is empty. */
 async function tidy(folder: Folder, ageMs: number): Promise<void> {
   await folder.check()
+  if (await folder.isLived()) return
   const oldest = new Date(Date.now() - ageMs).toISOString()
   for (const { name, createdAt } of await found(folder)) {
     if (createdAt >= oldest) continue
     await folder.remove(name)
     await folder.remove(`${name}.json`)
   }
+  await folder.clear()
   await folder.leave()
 }
 
@@ -279,7 +292,7 @@ async function tidy(folder: Folder, ageMs: number): Promise<void> {
  *
  * @throws {LameduckError} `ERR_LAMEDUCK_OPTION` when the folder cannot be used, with the reason.
  */
-export async function openArtifacts(options: Required<Omit<FileOptions, 'dir'>> & Pick<FileOptions, 'dir'>): Promise<Artifacts> {
+export async function openArtifacts(options: Required<FileOptions>): Promise<Artifacts> {
   const { dir, ...limits } = options
   const artifacts = new PrivateFolder(new Folder(dir), limits)
   try {

@@ -1,15 +1,14 @@
 import { constants, type Stats } from 'node:fs'
 import { lstat, mkdir, open, readdir, rm, rmdir, statfs, type FileHandle } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Problem } from '../http/problem.ts'
+import { lives } from '../http/unix-socket.ts'
+
+/** Where an endpoint listens by default, and under which name it binds that; see settle.ts and http/unix-socket.ts. */
+const SOCKET = 'ops.sock'
+const DRAFT_SOCKET = /^\.[0-9a-f]{8}$/
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants
-
-/** Where files go when nobody says where: `lameduck-<uid>/<pid>` in the folder for temporary files. */
-function defaultFolder(): string {
-  return path.join(tmpdir(), `lameduck-${process.getuid?.() ?? 'user'}`, String(process.pid))
-}
 
 /** What a full disk, a quota or a limit on file sizes says. */
 const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG'])
@@ -36,15 +35,30 @@ function fault(folder: string, stats: Stats): string | undefined {
 }
 
 /**
+ * Makes a folder and those above it that are missing, 0700 each. Not with `recursive`: where nothing can be made at all (`/proc`), Node tries
+ * for ever.
+ */
+async function make(folder: string, again = true): Promise<void> {
+  try {
+    await mkdir(folder, { mode: 0o700 })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') return
+    const parent = path.dirname(folder)
+    if (code !== 'ENOENT' || !again || parent === folder) throw error
+    await make(parent)
+    await make(folder, false)
+  }
+}
+
+/**
  * Makes sure that a folder is there, ours, no symbolic link, and closed to others. One that is missing is made; one that is there is never
  * changed.
  *
  * @throws {Error} That says what is wrong.
  */
 async function ensure(folder: string): Promise<void> {
-  await mkdir(folder, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EEXIST') throw error
-  })
+  await make(folder)
   const wrong = fault(folder, await lstat(folder))
   if (wrong !== undefined) throw new Problem(507, 'ERR_LAMEDUCK_OPS_FOLDER', wrong)
 }
@@ -54,9 +68,11 @@ export class Folder {
   readonly path: string
   #own: boolean
 
-  constructor(dir: string | undefined) {
-    this.path = path.resolve(dir ?? defaultFolder())
-    this.#own = path.dirname(this.path) === path.dirname(defaultFolder())
+  constructor(dir: string) {
+    this.path = path.resolve(dir)
+    const [pid, all] = [path.basename(this.path), path.basename(path.dirname(this.path))]
+    // By name: a worker without an environment has another idea of where temporary files go.
+    this.#own = /^\d+$/.test(pid) && all === `lameduck-${process.getuid?.() ?? 'user'}`
   }
 
   /** @throws {Problem} 507 `ERR_LAMEDUCK_OPS_FOLDER` */
@@ -107,6 +123,21 @@ export class Folder {
     return bavail * bsize
   }
 
+  /** Whether a process listens on the folder's socket: one that is in another container has a number that means nothing here. */
+  async isLived(): Promise<boolean> {
+    const socket = this.resolve(SOCKET)
+    return (await lstat(socket).catch(() => undefined))?.isSocket() === true && lives(socket)
+  }
+
+  /** Removes what an endpoint that was killed left beside the files: its socket, by either of its names, and a lock. */
+  async clear(): Promise<void> {
+    for (const name of await this.names()) {
+      const stats = await lstat(this.resolve(name))
+      if (stats.isSocket() && (name === SOCKET || DRAFT_SOCKET.test(name))) await this.remove(name)
+      if (stats.isFile() && name === '.lock') await this.remove(name)
+    }
+  }
+
   /** Removes the folder if it was made for this process alone, and nothing is left in it. */
   async leave(): Promise<void> {
     if (this.#own) await rmdir(this.path).catch(() => {})
@@ -121,9 +152,8 @@ export class Folder {
   }
 }
 
-/** Whether a process exists; itself does not count: a file of its number is from another that had it before. */
+/** Whether a process exists. */
 export function isAlive(pid: number): boolean {
-  if (pid === process.pid) return false
   try {
     process.kill(pid, 0)
     return true

@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs'
 import type { Duck } from '../../core/index.ts'
 import type { DrainReport } from '../../core/report.ts'
 import { Problem } from '../http/problem.ts'
@@ -78,6 +79,9 @@ class HeapPost {
   #link: Link
   #options: HeapOutpostOptions
   #running: AbortController | undefined
+  /** Files with what nobody may find later, by the job that they belong to: the raw snapshot, and what is made of it. */
+  #raw = new Map<string, Set<string>>()
+  #ended = false
   #offs: (() => void)[]
 
   constructor(duck: Duck | undefined, link: Link, options: HeapOutpostOptions) {
@@ -86,10 +90,18 @@ class HeapPost {
     this.#options = options
     link.offer({
       'heap.estimate': () => this.estimate(),
-      'heap.check': (order: SnapshotOrder) => this.#check(order),
+      'heap.check': (order: SnapshotOrder) => {
+        this.#checkFree()
+        return this.#check(order)
+      },
       'heap.snapshot': (order: SnapshotOrder, signal) => this.#snapshot(order, signal),
     })
-    this.#offs = [link.on('heap.cancel', () => this.#running?.abort(cancelled()))]
+    this.#offs = [
+      link.on('heap.cancel', () => this.#running?.abort(cancelled())),
+      link.on<{ id: string; path: string }>('heap.draft', ({ id, path }) => this.#raw.get(id)?.add(path)),
+      // The endpoint has removed them by now.
+      link.on<{ id: string }>('heap.finished', ({ id }) => this.#forget(id)),
+    ]
     // So that there is an answer, if an old one, should main be blocked when somebody asks.
     link.tell('heap.estimate', this.estimate())
   }
@@ -100,13 +112,43 @@ class HeapPost {
   }
 
   end(): void {
+    this.#ended = true
     for (const off of this.#offs) off()
     this.#running?.abort(cancelled())
+    this.#erase()
+  }
+
+  /** The endpoint may hang, or be ended before it comes to that: what is raw goes at once, and from here. */
+  #erase = (): void => {
+    for (const [id, paths] of this.#raw) {
+      for (const path of paths) {
+        try {
+          rmSync(path, { force: true })
+        } catch {
+          // Of a folder that is nobody's any more, and an exit is not the place to complain.
+        }
+      }
+      this.#forget(id)
+    }
+  }
+
+  #keep({ id, path }: SnapshotOrder): void {
+    // Whatever ends the process: the endpoint's thread ends with it, in the middle of its work.
+    if (this.#raw.size === 0) process.on('exit', this.#erase)
+    this.#raw.set(id, new Set([path]))
+  }
+
+  #forget(id: string): void {
+    if (this.#raw.delete(id) && this.#raw.size === 0) process.off('exit', this.#erase)
+  }
+
+  /** @throws {Problem} 409 `ERR_LAMEDUCK_OPS_BUSY` */
+  #checkFree(): void {
+    if (this.#running) throw new Problem(409, 'ERR_LAMEDUCK_OPS_BUSY', 'a snapshot is being taken')
   }
 
   /** All that can be known to be wrong before anything is done. */
   async #check({ when, isolate, recycle, force }: SnapshotOrder): Promise<void> {
-    if (this.#running) throw new Problem(409, 'ERR_LAMEDUCK_OPS_BUSY', 'a snapshot is being taken')
     if (!force) checkHeadroom()
     if (when === 'after-gc' && !this.#options.afterMajorGC) {
       throw new Problem(501, 'ERR_LAMEDUCK_OPS_NO_GC_HOOK', 'there is no GC hook to wait for; when=now works')
@@ -121,14 +163,17 @@ class HeapPost {
   }
 
   async #snapshot(order: SnapshotOrder, gone: AbortSignal): Promise<Taken> {
-    await this.#check(order)
+    this.#checkFree()
     const controller = new AbortController()
+    // Before the first wait: a cancel that comes meanwhile is for this one.
     this.#running = controller
     const signal = AbortSignal.any([controller.signal, gone])
-    const phase = (text: string) => this.#link.tell('heap.phase', { id: order.id, phase: text })
+    const phase = (text: string, heavy = false) => this.#link.tell('heap.phase', { id: order.id, phase: text, heavy })
     let comeBack = () => {}
     let giveBack = (_retire: boolean) => {}
     try {
+      await this.#check(order)
+      signal.throwIfAborted()
       if (order.when === 'after-gc') {
         phase('waiting for a major GC')
         await this.#afterGc(signal)
@@ -141,7 +186,8 @@ class HeapPost {
         phase('leaving the rotation')
         comeBack = await leaveRotation(this.#duck, this.#options.isolation ?? {}, order.force, signal)
       }
-      phase('taking the snapshot')
+      signal.throwIfAborted()
+      phase('taking the snapshot', true)
       const taken = await this.#pause(order)
       if (order.recycle && this.#duck) await this.#recycle(this.#duck, order, taken, signal)
       return taken
@@ -158,7 +204,9 @@ class HeapPost {
     return within(afterGcMs, signal, late, either => afterMajorGC({ signal: either }))
   }
 
-  async #pause({ path, force }: SnapshotOrder): Promise<Taken> {
+  async #pause(order: SnapshotOrder): Promise<Taken> {
+    const { path, force } = order
+    this.#keep(order)
     const untilMs = Date.now() + PAUSE_MARGIN * pauseFor(headroom().usedHeap) + PAUSE_EXTRA_MS
     this.#link.tell('pause', { what: 'heap-snapshot', untilMs })
     announcePause(untilMs)
@@ -167,6 +215,11 @@ class HeapPost {
     } finally {
       this.#link.tell('pause', null)
       announcePause(0)
+      // It ended before this did, and nobody will come for the file.
+      if (this.#ended) {
+        this.#keep(order)
+        this.#erase()
+      }
     }
   }
 

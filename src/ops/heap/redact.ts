@@ -74,7 +74,7 @@ interface Marks {
 
 const textOf = (token: Buffer) => JSON.parse(token.toString()) as string
 
-async function findMarks(file: FileHandle, layout: Layout): Promise<Marks> {
+async function findMarks(file: FileHandle, layout: Layout, signal: AbortSignal | undefined): Promise<Marks> {
   const marks = { constants: new Set<number>(), literals: new Set<number>(), nameless: new Set<number>() }
   await eachString(file, layout.strings, (token, index) => {
     if (token.length === 2) marks.nameless.add(index)
@@ -84,7 +84,7 @@ async function findMarks(file: FileHandle, layout: Layout): Promise<Marks> {
       else if (LITERALS.includes(text)) marks.literals.add(index)
     }
     return undefined
-  })
+  }, signal)
   return marks
 }
 
@@ -125,8 +125,8 @@ class Graph {
     const countAt = nodeFields.indexOf('edge_count')
     const nodeUse = nodeTypes.map(type => USE_OF_NODE[type] ?? 0)
     const code = nodeTypes.indexOf('code')
-    const nodes = new Records(this.#file, this.#layout.nodes, fields)
-    const edges = new Records(this.#file, this.#layout.edges, 3)
+    const nodes = new Records(this.#file, this.#layout.nodes, fields, signal)
+    const edges = new Records(this.#file, this.#layout.edges, 3, signal)
     let [at, seen] = [0, 0]
     for (let node = 0; node < nodeCount;) {
       await nodes.fill()
@@ -140,7 +140,6 @@ class Graph {
           if (at === edges.count) {
             await edges.fill()
             at = 0
-            signal?.throwIfAborted()
             progress(seen / edgeCount)
           }
           const end = Math.min(edges.count, at + 3 * left)
@@ -175,10 +174,9 @@ class Graph {
   async #mention(signal: AbortSignal | undefined): Promise<void> {
     const { nodeFields, nodeTypes, nodeCount } = this.#layout
     const string = nodeTypes.indexOf('string')
-    const nodes = new Records(this.#file, this.#layout.nodes, nodeFields.length)
+    const nodes = new Records(this.#file, this.#layout.nodes, nodeFields.length, signal)
     for (let node = 0; node < nodeCount;) {
       await nodes.fill()
-      signal?.throwIfAborted()
       for (let i = 0; i < nodes.count; i += nodeFields.length, node++) {
         if (nodes.values[i] === string && this.#within.has(node)) this.#uses.add(nodes.values[i + 1] as number, USE.mentioned)
       }
@@ -235,6 +233,7 @@ export async function copy(file: FileHandle, from: number, to: number, sink: Sin
  * What stays: array indexes and integer keys below 2^32 (they are numbers in the edges), sizes, and which strings are equal.
  *
  * @param sink Gets the result piece by piece.
+ * @param signal Looked at before each read, in every pass: whoever cancels this has a raw file to remove, and little time.
  * @param progress From 0 to 1.
  * @throws {FormatError} For a file that is not as V8 writes it: then the result is to be thrown away.
  */
@@ -243,14 +242,14 @@ export async function redact(
   sink: Sink,
   { signal, progress = () => {} }: { signal?: AbortSignal; progress?: (part: number) => void } = {},
 ): Promise<Redacted> {
-  const layout = await layoutOf(file)
-  const marks = await findMarks(file, layout)
+  const layout = await layoutOf(file, signal)
+  const marks = await findMarks(file, layout, signal)
   const uses = await new Graph(file, layout, marks).read(signal, part => progress(0.6 * part))
   const known = new Names()
   await eachString(file, layout.strings, (token, index) => {
     if (isEvidence(uses[index] ?? 0) && token.length < LONGEST) known.add(textOf(token))
     return undefined
-  })
+  }, signal)
   await copy(file, 0, layout.strings, sink, signal)
   progress(0.8)
 
@@ -264,10 +263,7 @@ export async function redact(
     if (index === 0) return output.write(name === undefined ? '"*0"' : JSON.stringify(name))
     return output.write(name === undefined ? `,\n"*${index}"` : `,\n${JSON.stringify(name)}`)
   }
-  const strings = await eachString(file, layout.strings, (token, index) => {
-    if (index % 10_000 === 0) signal?.throwIfAborted()
-    return write(token, index)
-  })
+  const strings = await eachString(file, layout.strings, write, signal)
   await output.write(']}')
   await output.flush()
   progress(1)

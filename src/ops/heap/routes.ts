@@ -1,5 +1,6 @@
 import { Problem } from '../http/problem.ts'
 import type { Call, Param, Reply, Route } from '../http/route.ts'
+import { needScope } from '../http/scope.ts'
 import type { Bench, Part } from '../part.ts'
 import { send } from './download.ts'
 import type { Estimate } from './outpost.ts'
@@ -59,11 +60,11 @@ const snapshots = (bench: Bench): Route => ({
   ].join('\n'),
   params: {
     when: { in: 'query', type: 'string', description: 'At once, or right after the next natural major GC.', enum: ['now', 'after-gc'], default: 'now' },
-    isolate: flag('Out of rotation first.', false),
+    isolate: flag('Out of rotation first. Needs scope `control`, too.', false),
     redact: flag('Without the live strings of the process. `false` needs scope `secrets`.', true),
     compress: flag('With gzip.', true),
     force: flag('Despite too little memory, a heap at its limit, requests that do not end, and as the last ready instance.', false),
-    recycle: flag('Out of rotation for good: when the file is finished the process drains and exits. Implies `isolate`.', false),
+    recycle: flag('Out of rotation for good: when the file is finished the process drains and exits. Implies `isolate`; needs scope `control`, too.', false),
     reason: { in: 'query', type: 'string', description: 'For the audit.', max: 200 },
   },
   problems: {
@@ -71,11 +72,13 @@ const snapshots = (bench: Bench): Route => ({
     409: ['ERR_LAMEDUCK_OPS_BUSY', 'ERR_LAMEDUCK_OPS_LAST', 'ERR_LAMEDUCK_OPS_STATE', 'ERR_LAMEDUCK_OPS_CANCELLED'],
     429: ['ERR_LAMEDUCK_OPS_COOLDOWN', 'ERR_LAMEDUCK_OPS_BUDGET'],
     501: ['ERR_LAMEDUCK_OPS_NO_DUCK', 'ERR_LAMEDUCK_OPS_NO_GC_HOOK'],
-    503: ['ERR_LAMEDUCK_OPS_BLOCKED'],
+    503: ['ERR_LAMEDUCK_OPS_BLOCKED', 'ERR_LAMEDUCK_OPS_AUDIT'],
     507: ['ERR_LAMEDUCK_OPS_HEADROOM', 'ERR_LAMEDUCK_OPS_HEAP_LIMIT', 'ERR_LAMEDUCK_OPS_DISK', 'ERR_LAMEDUCK_OPS_FULL', 'ERR_LAMEDUCK_OPS_FOLDER'],
   },
   success: { status: 202, types: ['application/json'], description: 'The job; `Location` leads to it. Its result: `artifact`, `taken`, `redacted`.' },
   async handler({ params, who, signal, note }) {
+    // A rule, which does not come this way, was armed by somebody with that scope, or from code.
+    if (params.isolate === true || params.recycle === true) needScope(who, 'control', 'to take the instance out of rotation scope control is needed')
     const job = await startSnapshot(bench, params as SnapshotParams, who, signal)
     note({ job: job.id, ...(typeof params.reason === 'string' && { reason: params.reason }) })
     // Relative, since the endpoint may be mounted under a path.
@@ -127,8 +130,7 @@ const jobs = ({ jobs }: Bench): Route[] => [
 
 /** Whoever may not see its strings may not fetch it, nor take it away from others. */
 function checkSecret(secret: boolean, { who }: Call): void {
-  if (!secret || who.scopes.has('secrets')) return
-  throw new Problem(403, 'ERR_LAMEDUCK_OPS_SCOPE', 'the file holds live strings of the process: scope secrets is needed', { scope: 'secrets' })
+  if (secret) needScope(who, 'secrets', 'the file holds live strings of the process: scope secrets is needed')
 }
 
 const artifacts = ({ artifacts }: Bench): Route[] => [
@@ -150,7 +152,7 @@ const artifacts = ({ artifacts }: Bench): Route[] => [
       'to which `Content-Length` and `sha256` belong. One with `secret` needs scope `secrets`.',
     ].join('\n'),
     params: { name: NAME, once: flag('Delete it when all of it has been sent.', false) },
-    problems: { 403: ['ERR_LAMEDUCK_OPS_SCOPE'], 404: ['ERR_LAMEDUCK_OPS_NOT_FOUND'] },
+    problems: { 403: ['ERR_LAMEDUCK_OPS_SCOPE'], 404: ['ERR_LAMEDUCK_OPS_NOT_FOUND'], 503: ['ERR_LAMEDUCK_OPS_AUDIT'] },
     success: { status: 200, types: ['application/json', 'application/gzip', 'application/octet-stream'], description: 'The file.' },
     async handler(call) {
       const found = await artifacts.open(call.params.name as string)
@@ -173,7 +175,7 @@ const artifacts = ({ artifacts }: Bench): Route[] => [
     scope: 'diag',
     summary: 'Delete a file',
     params: { name: NAME },
-    problems: { 403: ['ERR_LAMEDUCK_OPS_SCOPE'], 404: ['ERR_LAMEDUCK_OPS_NOT_FOUND'] },
+    problems: { 403: ['ERR_LAMEDUCK_OPS_SCOPE'], 404: ['ERR_LAMEDUCK_OPS_NOT_FOUND'], 503: ['ERR_LAMEDUCK_OPS_AUDIT'] },
     success: { status: 204, types: [], description: 'It is gone.' },
     async handler(call) {
       const found = await artifacts.get(call.params.name as string)

@@ -36,9 +36,10 @@ export async function readAt(file: FileHandle, buffer: Buffer, position: number)
 }
 
 /** Up to the strings a snapshot holds numbers and known names only, so the first match is the section. @returns Behind it. */
-async function find(file: FileHandle, needle: Buffer, from: number): Promise<number> {
+async function find(file: FileHandle, needle: Buffer, from: number, signal: AbortSignal | undefined): Promise<number> {
   const buffer = Buffer.alloc(8 * CHUNK)
   for (let position = from; ; position += buffer.length - needle.length) {
+    signal?.throwIfAborted()
     const filled = await readAt(file, buffer, position)
     const at = buffer.subarray(0, filled).indexOf(needle)
     if (at !== -1) return position + at + needle.length
@@ -58,9 +59,9 @@ function typesOf(types: (string | string[])[]): string[] {
   return first
 }
 
-/** @throws {FormatError} */
-export async function layoutOf(file: FileHandle): Promise<Layout> {
-  const nodes = await find(file, NODES, 0)
+/** @throws {FormatError} Also what `signal` was aborted with. */
+export async function layoutOf(file: FileHandle, signal?: AbortSignal): Promise<Layout> {
+  const nodes = await find(file, NODES, 0, signal)
   if (nodes > 65_536) throw new FormatError('the head of the snapshot is too long')
   const head = Buffer.alloc(nodes - NODES.length)
   await readAt(file, head, 0)
@@ -71,8 +72,8 @@ export async function layoutOf(file: FileHandle): Promise<Layout> {
     throw new FormatError('the head of the snapshot is not JSON', { cause: error })
   }
   const { meta, node_count: nodeCount, edge_count: edgeCount } = parsed
-  const edges = await find(file, EDGES, nodes)
-  const strings = await find(file, STRINGS, edges)
+  const edges = await find(file, EDGES, nodes, signal)
+  const strings = await find(file, STRINGS, edges, signal)
   const layout = {
     nodeFields: meta.node_fields, nodeTypes: typesOf(meta.node_types),
     edgeFields: meta.edge_fields, edgeTypes: typesOf(meta.edge_types),
@@ -97,6 +98,7 @@ export class Records {
   #file: FileHandle
   #position: number
   #width: number
+  #signal: AbortSignal | undefined
   #buffer = Buffer.alloc(CHUNK)
   /** Numbers in `values`, those of an unfinished record included. */
   #parsed = 0
@@ -104,19 +106,21 @@ export class Records {
   #within = false
   #ended = false
 
-  constructor(file: FileHandle, position: number, width: number) {
+  constructor(file: FileHandle, position: number, width: number, signal?: AbortSignal) {
     this.#file = file
     this.#position = position
     this.#width = width
+    this.#signal = signal
     this.values = new Uint32Array(CHUNK / 2 + 2 * width)
   }
 
-  /** The next batch into `values`. @throws {FormatError} When there is none. */
+  /** The next batch into `values`. @throws {FormatError} When there is none; what the signal was aborted with. */
   async fill(): Promise<void> {
     this.values.copyWithin(0, this.count, this.#parsed)
     this.#parsed -= this.count
     this.count = 0
     while (this.count === 0) {
+      this.#signal?.throwIfAborted()
       const filled = this.#ended ? 0 : await readAt(this.#file, this.#buffer, this.#position)
       if (filled === 0) throw new FormatError('the snapshot is cut off')
       this.#position += filled
@@ -169,11 +173,13 @@ export async function eachString(
   file: FileHandle,
   position: number,
   each: (token: Buffer, index: number) => Promise<void> | undefined,
+  signal?: AbortSignal,
 ): Promise<number> {
   const buffer = Buffer.alloc(CHUNK)
   const token = Buffer.alloc(LONGEST)
   let [length, inside, escaped, index] = [0, false, false, 0]
   for (;;) {
+    signal?.throwIfAborted()
     const filled = await readAt(file, buffer, position)
     if (filled === 0) throw new FormatError('the snapshot is cut off')
     position += filled

@@ -4,6 +4,7 @@ import { finished } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
 import { Problem } from '../http/problem.ts'
 import type { Principal } from '../http/route.ts'
+import { needScope } from '../http/scope.ts'
 import type { Bench } from '../part.ts'
 import type { Artifact, Draft } from './artifacts.ts'
 import type { JobReport, Work } from './jobs.ts'
@@ -108,15 +109,15 @@ class Snapshot {
       throw error
     }
     this.#pass()
+    let ok = false
     try {
       const result = await this.#take(order, work)
-      main.tell('heap.finished', { id: work.id, ok: true })
+      ok = true
       return result
-    } catch (error) {
-      main.tell('heap.finished', { id: work.id, ok: false })
-      throw error
     } finally {
+      // Main, which removes the raw file if this thread cannot, is told afterwards.
       await artifacts.sweep(order.path)
+      main.tell('heap.finished', { id: work.id, ok })
     }
   }
 
@@ -125,7 +126,13 @@ class Snapshot {
     const { reason } = this.#params
     const cancel = () => main.tell('heap.cancel', { id: order.id })
     work.signal.addEventListener('abort', cancel, { once: true })
-    const offs = [main.on<{ id: string; phase: string }>('heap.phase', ({ id, phase }) => id === order.id && work.progress(phase))]
+    // The first that costs anything is the pause: a wait that came to nothing is no reason to let the next caller wait.
+    let begun = false
+    const offs = [main.on<{ id: string; phase: string; heavy: boolean }>('heap.phase', ({ id, phase, heavy }) => {
+      if (id !== order.id) return
+      begun ||= heavy
+      work.progress(phase)
+    })]
     try {
       // Not with the job's own signal: main may be in the pause, and the job is not over before that is.
       const early = new Promise<Taken>(resolve => {
@@ -138,6 +145,9 @@ class Snapshot {
       work.signal.throwIfAborted()
       const made = await this.#refine(path, work)
       return { ...made, taken, ...(reason !== undefined && { reason }) }
+    } catch (error) {
+      if (!begun) work.refund()
+      throw error
     } finally {
       for (const off of offs) off()
       work.signal.removeEventListener('abort', cancel)
@@ -156,6 +166,7 @@ class Snapshot {
       encoding: compress ? 'gzip' : 'identity',
       extension: 'heapsnapshot',
     })
+    this.#bench.main.tell('heap.draft', { id: work.id, path: draft.path })
     try {
       const redacted = await refine(raw, draft, this.#params, work.signal, part => work.progress(phase, part))
       const artifact = await draft.finish()
@@ -174,12 +185,10 @@ class Snapshot {
  * @param signal Of a caller that may leave: before the job has passed its checks, that cancels it; later it goes on.
  * @returns The job, when the checks are passed. Its result is a {@link SnapshotResult}.
  * @throws {Problem} 403 `ERR_LAMEDUCK_OPS_SCOPE`; 409 `…_BUSY`, `…_LAST`, `…_STATE`; 429 `…_COOLDOWN`, `…_BUDGET`; 501 `…_NO_DUCK`,
- *   `…_NO_GC_HOOK`; 503 `…_BLOCKED`; 507 `…_HEADROOM`, `…_HEAP_LIMIT`, `…_DISK`, `…_FULL`, `…_FOLDER`.
+ *   `…_NO_GC_HOOK`; 503 `…_BLOCKED`, `…_AUDIT`; 507 `…_HEADROOM`, `…_HEAP_LIMIT`, `…_DISK`, `…_FULL`, `…_FOLDER`.
  */
 export async function startSnapshot(bench: Bench, params: SnapshotParams, who: Principal, signal?: AbortSignal): Promise<JobReport> {
-  if (params.redact === false && !who.scopes.has('secrets')) {
-    throw new Problem(403, 'ERR_LAMEDUCK_OPS_SCOPE', 'a raw snapshot holds live strings: scope secrets is needed', { scope: 'secrets' })
-  }
+  if (params.redact === false) needScope(who, 'secrets', 'a raw snapshot holds live strings: scope secrets is needed')
   const { jobs } = bench
   const snapshot = new Snapshot(bench, params, who)
   const { id } = jobs.start('heap-snapshot', who, true, work => snapshot.run(work))

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Audit } from './audit.ts'
 import { Problem } from './problem.ts'
 import { sendProblem, sendReply } from './respond.ts'
-import type { Call, Principal, Route } from './route.ts'
+import type { Call, Principal, Route, Scope } from './route.ts'
 
 /** What a call is made of, once it has passed every check. */
 export interface Passed {
@@ -23,7 +23,7 @@ const leavesTrace = ({ method, scope }: Route) => method !== 'GET' || (scope !==
 /** How long the last lines may take when the endpoint closes. */
 const LAST_LINES_MS = 300
 
-const needsTrail = ({ scope }: Route) => scope === 'secrets' || scope === 'eval'
+const needTrail: ReadonlySet<Scope | null> = new Set(['secrets', 'eval'] as const)
 
 /** What is to be done, for the audit: defaults included, secrets not. */
 function saidBy({ params: declared = {}, audit }: Route, params: Record<string, unknown>): Record<string, unknown> {
@@ -133,8 +133,15 @@ export class Calls {
 
   #call({ params, who, req, res, recheck }: Passed, signal: AbortSignal, notes: Record<string, unknown>, trail: boolean): Call {
     // Without a trail nobody holds these: a handler that asks for them itself, for one artifact and not for another, refuses too.
+<<<<<<< HEAD
     const scopes = trail ? who.scopes : new Set([...who.scopes].filter(scope => scope !== 'secrets' && scope !== 'eval'))
     return { params, who: { ...who, scopes }, signal, req, res, ...(recheck && { recheck }), note: fields => void Object.assign(notes, fields) }
+=======
+    const all = [...who.scopes]
+    const able = trail ? who
+      : { ...who, scopes: new Set(all.filter(scope => !needTrail.has(scope))), withheld: new Set(all.filter(scope => needTrail.has(scope))) }
+    return { params, who: able, signal, req, res, note: fields => void Object.assign(notes, fields) }
+>>>>>>> fix-heap
   }
 
   /** @throws {Problem} 503 `ERR_LAMEDUCK_OPS_AUDIT` when the trail cannot be written and the call needs it. */
@@ -147,7 +154,7 @@ export class Calls {
     try {
       await this.#audit.write({ event: 'begin', ...about })
     } catch {
-      if (needsTrail(route)) throw new Problem(503, 'ERR_LAMEDUCK_OPS_AUDIT', 'the audit trail cannot be written, and this is not done without it')
+      if (needTrail.has(route.scope)) throw new Problem(503, 'ERR_LAMEDUCK_OPS_AUDIT', 'the audit trail cannot be written, and this is not done without it')
       trail = false
     }
     const tell = async (fields: Record<string, unknown>) => {

@@ -11,6 +11,8 @@ export interface Principal {
   /** The name that the configuration gives: of a token, of a certificate, what `authorize` said; `socket` for a unix socket without tokens. */
   name: string
   scopes: ReadonlySet<Scope>
+  /** What it may do, but not now: the audit trail cannot be written. Not in `scopes`. */
+  withheld?: ReadonlySet<Scope>
   /** Where from: `address:port`, or `unix`. */
   from: string
 }

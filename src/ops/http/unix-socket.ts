@@ -28,7 +28,7 @@ function identity(path: string): string | undefined {
 }
 
 /** Whether a process listens there. Only a refused connection is proof of none. */
-function lives(path: string): Promise<boolean> {
+export function lives(path: string): Promise<boolean> {
   return new Promise(resolve => {
     const socket = net.connect(path)
     const done = (alive: boolean) => {
