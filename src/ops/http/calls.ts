@@ -133,15 +133,10 @@ export class Calls {
 
   #call({ params, who, req, res, recheck }: Passed, signal: AbortSignal, notes: Record<string, unknown>, trail: boolean): Call {
     // Without a trail nobody holds these: a handler that asks for them itself, for one artifact and not for another, refuses too.
-<<<<<<< HEAD
-    const scopes = trail ? who.scopes : new Set([...who.scopes].filter(scope => scope !== 'secrets' && scope !== 'eval'))
-    return { params, who: { ...who, scopes }, signal, req, res, ...(recheck && { recheck }), note: fields => void Object.assign(notes, fields) }
-=======
     const all = [...who.scopes]
     const able = trail ? who
       : { ...who, scopes: new Set(all.filter(scope => !needTrail.has(scope))), withheld: new Set(all.filter(scope => needTrail.has(scope))) }
-    return { params, who: able, signal, req, res, note: fields => void Object.assign(notes, fields) }
->>>>>>> fix-heap
+    return { params, who: able, signal, req, res, ...(recheck && { recheck }), note: fields => void Object.assign(notes, fields) }
   }
 
   /** @throws {Problem} 503 `ERR_LAMEDUCK_OPS_AUDIT` when the trail cannot be written and the call needs it. */

@@ -1,6 +1,7 @@
 import type { DrainReport } from '../../core/index.ts'
 import { Problem } from '../http/problem.ts'
 import type { Reply, Route } from '../http/route.ts'
+import { needScope } from '../http/scope.ts'
 import type { Bench } from '../part.ts'
 import type { State } from './report.ts'
 
@@ -77,12 +78,10 @@ export function stateRoutes({ main, view }: Bench): Route[] {
         environment: { in: 'query', type: 'boolean', default: false, description: 'With environment variables and arguments.' },
         network: { in: 'query', type: 'boolean', default: false, description: 'With addresses of peers and interfaces.' },
       },
-      problems: { 403: ['ERR_LAMEDUCK_OPS_SCOPE'], 503: ['ERR_LAMEDUCK_OPS_BLOCKED'] },
+      problems: { 403: ['ERR_LAMEDUCK_OPS_SCOPE'], 503: ['ERR_LAMEDUCK_OPS_BLOCKED', 'ERR_LAMEDUCK_OPS_AUDIT'] },
       success: json('The report, as `process.report.getReport()` makes it'),
       async handler({ params, who }): Promise<Reply> {
-        if (params.environment === true && !who.scopes.has('secrets')) {
-          throw new Problem(403, 'ERR_LAMEDUCK_OPS_SCOPE', 'the environment needs scope secrets', { scope: 'secrets' })
-        }
+        if (params.environment === true) needScope(who, 'secrets', 'the environment needs scope secrets')
         return { json: await main.call('report', params, { timeoutMs: 10_000 }) }
       },
     },

@@ -1,6 +1,7 @@
 import { LameduckError } from '../../core/index.ts'
 import { Problem } from '../http/problem.ts'
 import type { Call, Param, Route } from '../http/route.ts'
+import { needScope } from '../http/scope.ts'
 import type { Bench, Part } from '../part.ts'
 import { Growers, type Grown, type GrowersOptions } from './growers.ts'
 import { LeakWatch, SERIES, type LeakReport, type Sample } from './leak-watch.ts'
@@ -66,12 +67,8 @@ const RULE_BODY: Record<string, Param> = {
 
 /** A snapshot that is not redacted holds live strings: who may not ask for one may not arm a rule that takes one; and who may take none at all, none. */
 function checkScope(rule: Rule, { who }: Call): void {
-  if (rule.action !== 'log' && !who.scopes.has('diag')) {
-    throw new Problem(403, 'ERR_LAMEDUCK_OPS_SCOPE', `a rule that takes a ${rule.action} needs scope diag`, { scope: 'diag' })
-  }
-  if (rule.action === 'snapshot' && rule.params['redact'] === false && !who.scopes.has('secrets')) {
-    throw new Problem(403, 'ERR_LAMEDUCK_OPS_SCOPE', 'a snapshot that is not redacted needs scope secrets', { scope: 'secrets' })
-  }
+  if (rule.action !== 'log') needScope(who, 'diag', `a rule that takes a ${rule.action} needs scope diag`)
+  if (rule.action === 'snapshot' && rule.params['redact'] === false) needScope(who, 'secrets', 'a snapshot that is not redacted needs scope secrets')
 }
 
 function ruleRoutes(rules: Rules): Route[] {
