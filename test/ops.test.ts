@@ -109,9 +109,9 @@ test('/info, /state, /connections, /event-loop and /report tell of the process, 
   assert.ok((loop.max ?? 0) >= (loop.p50 ?? Infinity))
   const report = await ask(at, '/report', { token })
   assert.equal((report.json.header as { processId: number }).processId, child.process.pid)
-  assert.doesNotMatch(report.text, /"environmentVariables"|"networkInterfaces"|"commandLine"/)
+  assert.deepEqual(['environmentVariables', 'networkInterfaces', 'commandLine', token].filter(word => report.text.includes(word)), [])
   const full = await ask(at, '/report?environment=true', { token })
-  assert.match(full.text, /"environmentVariables"/)
+  assert.ok(full.text.includes('"environmentVariables"'))
   await child.close()
   await slow
 })

@@ -39,28 +39,39 @@ interface DiagnosticReport {
   environmentVariables?: unknown
   libuv?: { type?: string }[]
   header?: Record<string, unknown>
+  workers?: DiagnosticReport[]
+}
+
+interface Wanted {
+  environment: boolean
+  network: boolean
+}
+
+/** Takes out what tells secrets. Each worker thread has a report of its own in it. */
+function cleaned(report: DiagnosticReport, wanted: Wanted): DiagnosticReport {
+  if (!wanted.environment) {
+    delete report.environmentVariables
+    // Arguments are a place for secrets, too.
+    delete report.header?.commandLine
+  }
+  if (!wanted.network) {
+    delete report.header?.networkInterfaces
+    const handles = (report.libuv ?? []).filter(({ type }) => type === 'tcp' || type === 'udp') as Record<string, unknown>[]
+    for (const handle of handles) for (const end of ['localEndpoint', 'remoteEndpoint']) delete handle[end]
+  }
+  for (const worker of report.workers ?? []) cleaned(worker, wanted)
+  return report
 }
 
 /** `process.report`, without what it tells of the machine's secrets: the environment, and addresses, unless asked for. */
-function report({ environment, network }: { environment: boolean; network: boolean }): DiagnosticReport {
+function report(wanted: Wanted): DiagnosticReport {
   const reporter = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean }
   const before = reporter.excludeNetwork
   // It looks up the names of all peers otherwise, which blocks.
-  reporter.excludeNetwork = !network
+  reporter.excludeNetwork = !wanted.network
   try {
     const made = reporter.getReport() as DiagnosticReport | string
-    const report = typeof made === 'string' ? JSON.parse(made) as DiagnosticReport : made
-    if (!environment) {
-      delete report.environmentVariables
-      // Arguments are a place for secrets, too.
-      delete report.header?.commandLine
-    }
-    if (!network) {
-      delete report.header?.networkInterfaces
-      const handles = (report.libuv ?? []).filter(({ type }) => type === 'tcp' || type === 'udp') as Record<string, unknown>[]
-      for (const handle of handles) for (const end of ['localEndpoint', 'remoteEndpoint']) delete handle[end]
-    }
-    return report
+    return cleaned(typeof made === 'string' ? JSON.parse(made) as DiagnosticReport : made, wanted)
   } finally {
     if (before === undefined) delete reporter.excludeNetwork
     else reporter.excludeNetwork = before
