@@ -3,9 +3,9 @@ import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import v8 from 'node:v8'
-import { wrap } from '../src/core/index.ts'
-import { onGC } from '../src/ops/gc/index.ts'
-import { ops } from '../src/ops/index.ts'
+import type * as Core from '../src/core/index.ts'
+import type * as Gc from '../src/ops/gc/index.ts'
+import type * as Ops from '../src/ops/index.ts'
 
 export interface OpsServerArgs {
   token: string
@@ -22,6 +22,10 @@ export interface OpsServerReady {
   ops: number
 }
 
+// As it is installed: from source, its worker would have a TypeScript compiler in its memory.
+const built = (name: string) => import(new URL(`../dist/${name}.js`, import.meta.url).href)
+const { wrap } = await built('index') as typeof Core
+
 const args = JSON.parse(process.argv[2] ?? '') as OpsServerArgs
 
 const ballast: unknown[] = []
@@ -35,7 +39,7 @@ const duck = wrap(server)
 await new Promise<void>(resolve => {
   server.listen(0, '127.0.0.1', resolve)
 })
-const endpoint = args.ops ? await ops({
+const endpoint = args.ops ? await (await built('ops') as typeof Ops).ops({
   duck,
   listen: { port: 0 },
   auth: { tokens: [{ name: 'bench', scopes: ['read', 'diag'], token: args.token }] },
@@ -43,7 +47,7 @@ const endpoint = args.ops ? await ops({
   audit: join(args.folder, 'audit.log'),
   files: { dir: join(args.folder, 'files') },
 }).ready : undefined
-if (args.gc) onGC(() => {})
+if (args.gc) (await built('gc') as typeof Gc).onGC(() => {})
 
 const answers: Record<string, (n: number) => unknown> = {
   cpu() {
