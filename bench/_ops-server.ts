@@ -52,7 +52,7 @@ if (args.gc) (await built('gc') as typeof Gc).onGC(() => {})
 const answers: Record<string, (n: number) => unknown> = {
   cpu() {
     const { user, system } = process.cpuUsage()
-    return { cpu: user + system, rss: process.memoryUsage().rss }
+    return { cpu: user + system }
   },
   loop(ms) {
     const until = performance.now() + ms

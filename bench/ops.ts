@@ -93,10 +93,10 @@ async function whileBlocked(by: 'loop' | 'snapshot', seconds: number): Promise<R
 }
 
 /** (b) Against the same service without it, in turn. */
-async function cost(pairs: number): Promise<{ perSecond: number; cpu: number; rssMiB: number }> {
+async function cost(pairs: number): Promise<{ perSecond: number; cpu: number }> {
   const cannon = fork(fileURLToPath(new URL('_cannon.ts', import.meta.url)), { execArgv: ['--import', 'tsx'] })
   await nextMessage(cannon)
-  const ratios: { perSecond: number[]; cpu: number[]; rss: number[] } = { perSecond: [], cpu: [], rss: [] }
+  const ratios: { perSecond: number[]; cpu: number[] } = { perSecond: [], cpu: [] }
   try {
     for (let pair = 0; pair < pairs; pair++) {
       progress(`ops cost ${pair + 1}/${pairs}`)
@@ -106,8 +106,8 @@ async function cost(pairs: number): Promise<{ perSecond: number; cpu: number; rs
         const before = await site.ask<{ cpu: number }>('cpu')
         cannon.send({ port: site.app, requests: 5_000, connections: 50 } satisfies Shot)
         const { seconds } = await nextMessage<Hit>(cannon)
-        const after = await site.ask<{ cpu: number; rss: number }>('cpu')
-        return { perSecond: 5_000 / seconds, cpu: after.cpu - before.cpu, rss: after.rss }
+        const after = await site.ask<{ cpu: number }>('cpu')
+        return { perSecond: 5_000 / seconds, cpu: after.cpu - before.cpu }
       }
       for (const site of [bare, watched, watched, bare]) await shoot(site)
       for (let i = 0; i < 4; i++) {
@@ -116,7 +116,6 @@ async function cost(pairs: number): Promise<{ perSecond: number; cpu: number; rs
         const a = first ?? await shoot(bare)
         ratios.perSecond.push(b.perSecond / a.perSecond)
         ratios.cpu.push(b.cpu / a.cpu)
-        ratios.rss.push((b.rss - a.rss) / 2 ** 20)
       }
       await Promise.all([bare.close(), watched.close()])
     }
@@ -124,7 +123,36 @@ async function cost(pairs: number): Promise<{ perSecond: number; cpu: number; rs
     cannon.kill()
     progress('')
   }
-  return { perSecond: median(ratios.perSecond), cpu: median(ratios.cpu), rssMiB: median(ratios.rss) }
+  return { perSecond: median(ratios.perSecond), cpu: median(ratios.cpu) }
+}
+
+/** RSS of the service with the endpoint and the GC hook, less that without: freshly started, and after 30,000 requests. In MiB. */
+async function memory(pairs: number): Promise<{ idle: number; used: number }> {
+  const look = async (mode: 'bare' | 'ops') => {
+    const child = fork(fileURLToPath(new URL('_ops-memory.mjs', import.meta.url)), [mode], { execArgv: [] })
+    const port = await nextMessage<number>(child)
+    const rss = async () => {
+      child.send('rss')
+      return nextMessage<number>(child)
+    }
+    await sleep(1_500)
+    const idle = await rss()
+    const cannon = fork(fileURLToPath(new URL('_cannon.ts', import.meta.url)), { execArgv: ['--import', 'tsx'] })
+    await nextMessage(cannon)
+    cannon.send({ port, requests: 30_000, connections: 50 } satisfies Shot)
+    await nextMessage<Hit>(cannon)
+    const used = await rss()
+    cannon.kill()
+    child.kill('SIGKILL')
+    return { idle, used }
+  }
+  const [idle, used]: [number[], number[]] = [[], []]
+  for (let i = 0; i < pairs; i++) {
+    const [bare, watched] = [await look('bare'), await look('ops')]
+    idle.push((watched.idle - bare.idle) / 2 ** 20)
+    used.push((watched.used - bare.used) / 2 ** 20)
+  }
+  return { idle: median(idle), used: median(used) }
 }
 
 /** (c) The application's own answers, before and during a burst of strangers. */
@@ -169,12 +197,13 @@ export async function run({ quick }: Options): Promise<void> {
   const rows = [...await whileBlocked('loop', quick ? 2 : 10), ...await whileBlocked('snapshot', 0)]
   const { before, during, auditLines, refused } = await burst(quick ? 1_000 : 10_000)
   rows.push(before, during)
-  const { perSecond, cpu, rssMiB } = await cost(quick ? 1 : 8)
+  const { perSecond, cpu } = await cost(quick ? 1 : 8)
+  const rss = await memory(quick ? 1 : 3)
   agent.destroy()
   publish<Row>({
     bench: 'ops',
     title: 'The maintenance endpoint: answers in milliseconds',
-    settings: { auditLines, refused, perSecondRatio: perSecond, cpuRatio: cpu, rssMiB },
+    settings: { auditLines, refused, perSecondRatio: perSecond, cpuRatio: cpu, rssIdleMiB: rss.idle, rssUsedMiB: rss.used },
     columns: [
       { title: '', cell: ({ name }) => name },
       { title: 'asked', cell: ({ n }) => String(n) },
@@ -184,7 +213,7 @@ export async function run({ quick }: Options): Promise<void> {
     ],
     rows,
     notes: [
-      `Idle, with the GC hook on, to the same service without it: ${fixed(perSecond, 3)} of the requests per second, ${fixed(cpu, 3)} of the CPU, ${fixed(rssMiB, 1)} MiB more RSS.`,
+      `Idle, with the GC hook on, to the same service without it: ${fixed(perSecond, 3)} of the requests per second, ${fixed(cpu, 3)} of the CPU; RSS ${fixed(rss.idle, 1)} MiB more at the start, ${fixed(rss.used, 1)} MiB after 30,000 requests.`,
       `The burst left ${auditLines} lines in the audit; answers: ${JSON.stringify(refused)}.`,
     ],
   })
