@@ -8,9 +8,17 @@ import { spec } from 'node:test/reporters'
 const folder = resolve('test')
 // With LAMEDUCK_SUBSET (.ci/run, on further versions of Node) only the files that were asked for count.
 const asked = process.argv.filter(name => name.endsWith('.test.ts')).map(name => basename(name))
-const counts = name => !process.env.LAMEDUCK_SUBSET || !name.endsWith('.test.ts') || asked.includes(name)
-const sources = readdirSync(folder).filter(name => name.endsWith('.ts') && counts(name))
+const sources = process.env.LAMEDUCK_SUBSET ? reached(asked) : readdirSync(folder).filter(name => name.endsWith('.ts'))
 const declaration = /(?<![\w.])(?:t\.)?(test|scenario)\(\s*(?:\w+,\s*)?(?:'((?:[^'\\\n]|\\.)*)'|`((?:[^`\\]|\\.)*)`)/g
+
+/** These files, and those of this folder that they import. */
+function reached(names) {
+  const all = new Set(names)
+  for (const name of all) {
+    for (const [, imported] of readFileSync(resolve(folder, name), 'utf8').matchAll(/from '\.\/(_[\w-]+\.ts)'/g)) all.add(imported)
+  }
+  return [...all]
+}
 
 /**
  * The names in `test('…')` and `scenario(world, '…')` as patterns, with a wildcard for each `${…}`. What a file calls a scenario
