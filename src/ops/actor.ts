@@ -31,22 +31,22 @@ class Sampling {
     try {
       if (!last) {
         this.#session = session
-        this.#timer = setTimeout(() => this.#end(), HOLD_MS).unref()
+        this.#timer = setTimeout(() => this.end(), HOLD_MS).unref()
         await checkNobodySamples(session)
         await session.post('HeapProfiler.startSampling', { samplingInterval: 524_288 })
         await sleep(SAMPLE_MS, undefined, { ref: false })
       }
       const { profile } = await session.post<{ profile: HeapProfile }>('HeapProfiler.getSamplingProfile')
-      if (last) this.#end()
+      if (last) this.end()
       return profile
     } catch (error) {
-      this.#end()
+      this.end()
       throw error
     }
   }
 
   /** What is on goes off with the session. */
-  #end(): void {
+  end(): void {
     clearTimeout(this.#timer)
     this.#session?.disconnect()
     this.#session = undefined
@@ -54,10 +54,11 @@ class Sampling {
 }
 
 /** What rules and the leak watch may do by themselves. */
-export function actor(bench: Bench): Required<Pick<WatchOptions, 'act' | 'profile'>> {
+export function actor(bench: Bench): Required<Pick<WatchOptions, 'act' | 'profile'>> & { end(): void } {
   const sampling = new Sampling(bench)
   return {
     profile: () => sampling.profile(),
+    end: () => sampling.end(),
     async act({ name, action, params }) {
       const who = principal(name)
       if (action === 'snapshot') {

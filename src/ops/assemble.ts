@@ -64,7 +64,7 @@ const state: Part = bench => {
 
 /** Every part of the endpoint's side. */
 function parts(bench: Bench, rules: readonly RuleInput[] = []): Part[] {
-  const { act, profile } = actor(bench)
+  const { act, profile, end } = actor(bench)
   const watch = watchPart({
     onMajor: listener => gcLog(bench.main).onMajor(listener),
     act,
@@ -72,7 +72,8 @@ function parts(bench: Bench, rules: readonly RuleInput[] = []): Part[] {
     limit: bench.heapLimit,
     rules: [...bench.settings.rules, ...rules],
   })
-  return [state, gcPart, watch, heapPart, inspect]
+  // The inspector's part last: it waits until what was disconnected before it has settled.
+  return [state, gcPart, watch, heapPart, () => ({ routes: [], close: end }), inspect]
 }
 
 interface Open {

@@ -16,7 +16,8 @@ import type { RuleInput } from './watch/rule.ts'
 import type { RuleReport } from './watch/rules.ts'
 import { startHere, startWorker, type Thread } from './thread.ts'
 
-/** Between two starts of an endpoint that crashed: 100 ms, doubled each time up to this. */
+/** Between two starts of an endpoint that crashed: this, doubled each time up to the longest. */
+const SHORTEST_BACKOFF_MS = 100
 const LONGEST_BACKOFF_MS = 10_000
 
 /** One that has run for so long begins with the shortest wait again. */
@@ -62,6 +63,7 @@ export class Ops {
   #forget: () => void
   /** Which file the unix socket is. */
   #inode: number | undefined
+  #backoffMs = SHORTEST_BACKOFF_MS
 
   /** @internal Use {@link ops}. */
   constructor(options: OpsOptions) {
@@ -83,7 +85,10 @@ export class Ops {
     }
     this.#ready = this.#start()
     // Whoever does not wait for it is told all the same.
-    this.#ready.catch((error: unknown) => this.#warn(`the maintenance endpoint did not start: ${(error as Error).message}`))
+    this.#ready.catch((error: unknown) => {
+      this.#warn(`the maintenance endpoint did not start: ${(error as Error).message}`)
+      void this.close()
+    })
   }
 
   /** Settles when the endpoint listens. @throws {LameduckError} Why it cannot, as a rejection. */
@@ -230,20 +235,23 @@ export class Ops {
     }
   }
 
-  async #crashed(thread: Thread, error: Error | undefined, ranMs: number, waitMs = 100): Promise<void> {
+  async #crashed(thread: Thread, error: Error | undefined, ranMs: number): Promise<void> {
     if (this.#closed || this.#thread !== thread) return
     const cause = error ?? new Error('its thread has ended')
     this.#stopOutposts()
     this.#emitter.emit('crash', cause)
     this.#warn(`the maintenance endpoint crashed and is started again: ${cause.message}`)
-    await sleep(ranMs > STABLE_MS ? 100 : waitMs, undefined, { ref: false })
+    if (ranMs > STABLE_MS) this.#backoffMs = SHORTEST_BACKOFF_MS
+    const waitMs = this.#backoffMs
+    this.#backoffMs = Math.min(waitMs * 2, LONGEST_BACKOFF_MS)
+    await sleep(waitMs, undefined, { ref: false })
     if (this.#closed) return
     try {
       await this.#open()
       this.#thread?.link.tell('note', { event: 'worker', who: 'lameduck', from: 'process', code: 'ERR_LAMEDUCK_OPS_CRASHED', detail: cause.message })
     } catch (again) {
       this.#thread = thread
-      await this.#crashed(thread, again as Error, 0, Math.min(waitMs * 2, LONGEST_BACKOFF_MS))
+      await this.#crashed(thread, again as Error, 0)
     }
   }
 

@@ -1,8 +1,8 @@
-import type { DrainReport } from '../../core/index.ts'
-import { LameduckError } from '../../core/index.ts'
+import { LameduckError, type DrainReport } from '../../core/index.ts'
 import { Problem } from '../http/problem.ts'
 import type { Reply, Route } from '../http/route.ts'
 import type { Bench, Outpost } from '../part.ts'
+import { reportJson } from './report.ts'
 
 /** What a drain that somebody asked for is called in the report. */
 const REASON = 'maintenance endpoint'
@@ -36,7 +36,7 @@ export const controlOutpost: Outpost = ({ duck, link }) => {
           ...(lameduckMs !== undefined && { lameduckMs }),
         })
         if (exit) leave(report)
-        return { ...report, hooks: report.hooks.map(hook => ({ ...hook, ...('error' in hook && { error: String(hook.error) }) })) }
+        return reportJson(report)
       } catch (error) {
         if (error instanceof LameduckError) throw new Problem(400, 'ERR_LAMEDUCK_OPS_PARAM', error.message)
         throw error

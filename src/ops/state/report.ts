@@ -20,6 +20,11 @@ export interface Memory {
   arrayBuffers: number
 }
 
+/** A drain's report without the class of an error that a hook threw, which JSON would make an empty object of. */
+export function reportJson(report: DrainReport): Record<string, unknown> {
+  return { ...report, hooks: report.hooks.map(hook => ({ ...hook, ...('error' in hook && { error: String(hook.error) }) })) }
+}
+
 /** What the main thread knows at a moment. */
 export interface Snapshot {
   /** Unix time in milliseconds. */

@@ -1,9 +1,8 @@
-import type { DrainReport } from '../../core/index.ts'
 import { Problem } from '../http/problem.ts'
 import type { Reply, Route } from '../http/route.ts'
 import { needScope } from '../http/scope.ts'
 import type { Bench } from '../part.ts'
-import type { State } from './report.ts'
+import { reportJson, type State } from './report.ts'
 
 /** What every answer about the state says of its own age. */
 function freshness({ ageMs, blockedMs, pause }: State): Record<string, unknown> {
@@ -13,11 +12,6 @@ function freshness({ ageMs, blockedMs, pause }: State): Record<string, unknown> 
 function known({ snapshot }: State): NonNullable<State['snapshot']> {
   if (!snapshot) throw new Problem(503, 'ERR_LAMEDUCK_OPS_BLOCKED', 'the main thread has not said anything yet')
   return snapshot
-}
-
-/** Without the class of an error that a hook threw, which JSON would make an empty object of. */
-function asJson(report: DrainReport | undefined): unknown {
-  return report && { ...report, hooks: report.hooks.map(hook => ({ ...hook, ...('error' in hook && { error: String(hook.error) }) })) }
 }
 
 /** Who holds the drain: what is in flight, and the kinds of connections that are neither idle nor gone. */
@@ -60,7 +54,7 @@ export function stateRoutes({ main, view }: Bench): Route[] {
     },
     get('/state', 'The state of the drain, memory and event loop', '`state`, `connections`, `memory`, `loop`, `drains`, `lastReport`', state => {
       const { at: _, lastReport, stats, ...rest } = known(state)
-      return { ...(stats && { state: stats.state, connections: stats.connections, counters: stats.counters }), ...rest, lastReport: asJson(lastReport) }
+      return { ...(stats && { state: stats.state, connections: stats.connections, counters: stats.counters }), ...rest, lastReport: lastReport && reportJson(lastReport) }
     }),
     get('/connections', 'Connections by state, and each request in flight', '`connections` by state; `inFlight`, oldest first, with method, path (never the query), age, peer and bytes; `holding`: what a drain waits for', state => {
       const snapshot = known(state)

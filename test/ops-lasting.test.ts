@@ -1,0 +1,140 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import http from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import type { Worker } from 'node:worker_threads'
+import { WebSocket, type RawData } from 'ws'
+import { wrap } from '../src/core/index.ts'
+import { ops } from '../src/ops/index.ts'
+import { ask, askUntil, freshToken } from './_ops.ts'
+
+const auth = (token: string) => ({ tokens: [{ name: 'operator', scopes: ['read' as const, 'control' as const], token }] })
+
+test('rules that are armed from code are listed, refused when wrong, and still armed after the endpoint\'s thread has crashed', async () => {
+  const token = freshToken()
+  const workers: Worker[] = []
+  const note = (worker: Worker) => void workers.push(worker)
+  process.on('worker', note)
+  const endpoint = ops({ listen: { port: 0 }, audit: false, logger: { warn() {} }, auth: auth(token) })
+  try {
+    await endpoint.ready
+    const armed = await endpoint.rules.arm({ name: 'full', when: { series: 'usedHeap', overPercent: 90 }, action: 'log' })
+    assert.equal(armed.state, 'armed')
+    await endpoint.rules.arm({ name: 'gone', when: { leak: 'suspected' }, action: 'log' })
+    assert.equal(await endpoint.rules.disarm('gone'), true)
+    await assert.rejects(endpoint.rules.arm({ name: 'bad', when: { series: 'usedHeap', overPercent: 900 }, action: 'log' }), { code: 'ERR_LAMEDUCK_OPS_RULE' })
+    const crashed = new Promise<Error>(resolve => void endpoint.on('crash', resolve))
+    void workers.at(-1)?.terminate()
+    await crashed
+    for (let i = 0; i < 100 && workers.length < 2; i++) await new Promise(resolve => void setTimeout(resolve, 50))
+    const { json } = await askAgain(endpoint.address, token)
+    assert.deepEqual((json.rules as { name: string }[]).map(({ name }) => name), ['full'])
+    assert.deepEqual((await endpoint.rules.list()).map(({ name }) => name), ['full'])
+  } finally {
+    process.off('worker', note)
+    await endpoint.close()
+  }
+})
+
+/** While it is being started again nobody answers. */
+async function askAgain(at: { url?: string }, token: string): ReturnType<typeof ask> {
+  for (let i = 0; ; i++) {
+    const answer = await ask(at, '/rules', { token }).catch((error: unknown) => {
+      if (i > 100) throw error
+      return undefined
+    })
+    if (answer) return answer
+    await new Promise(resolve => void setTimeout(resolve, 100))
+  }
+}
+
+test('a main thread that hangs from the moment on at which the endpoint is ready: what it said before is answered', async () => {
+  const token = freshToken()
+  const server = http.createServer()
+  const duck = wrap(server, { signals: false })
+  const endpoint = ops({ duck, listen: { port: 0 }, audit: false, auth: auth(token) })
+  const { address } = await endpoint.ready
+  const asked = new Promise<string>(resolve => {
+    // Written before the block, answered in it.
+    http.get(`${address.url}/state`, { headers: { Authorization: `Bearer ${token}` } }, res => {
+      let text = ''
+      res.setEncoding('utf8').on('data', (part: string) => (text += part)).on('end', () => resolve(`${res.statusCode} ${text}`))
+    }).once('finish', () => setImmediate(() => {
+      const until = performance.now() + 1_200
+      while (performance.now() < until);
+    }))
+  })
+  assert.match(await asked, /^200 .*"state":"running"/)
+  await endpoint.close()
+  await duck.drain({ lameduckMs: 0 })
+})
+
+test('duck.readiness() runs the checks, and is not ready out of rotation', async () => {
+  let well = true
+  const duck = wrap(http.createServer(), { signals: false, health: { checks: { database: () => well } } })
+  assert.deepEqual(await duck.readiness(), { ready: true, state: 'running', checks: { database: 'ok' } })
+  well = false
+  assert.deepEqual(await duck.readiness(), { ready: false, state: 'running', checks: { database: 'failed' } })
+  well = true
+  duck.lameduck()
+  assert.deepEqual(await duck.readiness(), { ready: false, state: 'lameduck', checks: {} })
+  duck.resume()
+  await duck.drain({ lameduckMs: 0 })
+  const plain = wrap(http.createServer(), { signals: false, health: false })
+  assert.deepEqual(await plain.readiness(), { ready: true, state: 'running', checks: {} })
+  await plain.drain({ lameduckMs: 0 })
+})
+
+test('a REPL ends with the token that it was opened with, before its next line is evaluated', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'lameduck-revoke-'))
+  const file = join(dir, 'token')
+  const token = freshToken()
+  writeFileSync(file, token, { mode: 0o600 })
+  const endpoint = ops({
+    listen: { port: 0 }, thread: false, eval: true, audit: join(dir, 'audit.log'), logger: { warn() {} },
+    auth: { tokens: [{ name: 'operator', scopes: ['eval'], file }] },
+  })
+  try {
+    const { url = '' } = await endpoint.ready
+    const client = new WebSocket(`${url.replace('http', 'ws')}/repl`, { headers: { Authorization: `Bearer ${token}` } })
+    const said = async () => {
+      const [data] = await once(client, 'message') as [RawData]
+      return JSON.parse((data as Buffer).toString('utf8')) as { type: string; text?: string }
+    }
+    assert.equal((await said()).type, 'hello')
+    client.send(JSON.stringify({ id: 1, type: 'eval', code: '20 + 1' }))
+    assert.equal((await said()).text, '21')
+    writeFileSync(file, '')
+    assert.deepEqual((await endpoint.reload()).tokens, 0)
+    client.send(JSON.stringify({ id: 2, type: 'eval', code: 'globalThis.lasting = 1', sideEffects: true }))
+    const [code] = await once(client, 'close') as [number]
+    assert.equal(code, 1008)
+    assert.equal(Object.hasOwn(globalThis, 'lasting'), false)
+  } finally {
+    await endpoint.close()
+    rmSync(dir, { recursive: true, force: true })
+  }
+})
+
+test('an endpoint that cannot start leaves nothing on the process', async () => {
+  const before = process.listenerCount('exit')
+  const first = await ops({ listen: { port: 0 }, audit: false, logger: { warn() {} } }).ready
+  const second = ops({ listen: { port: Number(new URL(first.url ?? '').port) }, audit: false, logger: { warn() {} } })
+  const closed = new Promise<void>(resolve => void second.on('closed', resolve))
+  await assert.rejects(second.ready)
+  await closed
+  await first.close()
+  assert.equal(process.listenerCount('exit'), before)
+})
+
+test('/metrics has what the application adds, beside counters that say so', async () => {
+  const token = freshToken()
+  const endpoint = ops({ listen: { port: 0 }, audit: false, auth: auth(token), metrics: () => 'own_metric 7\n' })
+  const { address } = await endpoint.ready
+  const found = await askUntil(address, '/metrics', { token }, ({ text }) => text.includes('own_metric 7'))
+  assert.match(found.text, /^# TYPE lameduck_gc_total counter$/m)
+  await endpoint.close()
+})
