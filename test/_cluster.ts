@@ -34,8 +34,11 @@ export async function freePort(): Promise<number> {
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo
   await new Promise<void>(resolve => server.close(() => resolve()))
-  return port
+  // Linux likes to give a port again that was just freed.
+  return given.has(port) ? freePort() : (given.add(port), port)
 }
+
+const given = new Set<number>()
 
 /** Waits for something to be so. */
 export async function until(is: () => boolean | Promise<boolean>, what: string, ms = 15_000): Promise<void> {
