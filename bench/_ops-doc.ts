@@ -21,13 +21,13 @@ const between = (text: string, mark: string, inner: string) => text.replace(new 
 function cost(): string {
   const ops = read<{ name: string, n: number, p50: number, p99: number, max: number }>('ops')
   if (!ops) return 'Not measured yet: `npm run bench -- ops`.'
-  const { perSecondRatio = NaN, cpuRatio = NaN, rssIdleMiB = NaN, rssUsedMiB = NaN, auditLines = NaN } = ops.settings
+  const { perSecondRatio = NaN, cpuRatio = NaN, rssIdleMiB = NaN, rssUsedMiB = NaN, auditLines = NaN, burstSeconds = NaN } = ops.settings
   return [
     '| answers, ms | asked | p50 | p99 | max |', '|---|--:|--:|--:|--:|',
     ...ops.rows.map(({ name, n, p50, p99, max }) => `| ${name} | ${n} | ${fixed(p50, 1)} | ${fixed(p99, 1)} | ${fixed(max, 1)} |`),
     '',
     `Idle, with the GC hook on, against the same service without it, in turn: ${fixed(perSecondRatio, 3)} of the requests per second, ${fixed(cpuRatio, 3)} of the CPU, `
-    + `RSS ${fixed(rssIdleMiB, 1)} MiB more at the start, ${fixed(rssUsedMiB, 1)} MiB after 30,000 requests. The burst left ${auditLines} lines in the audit. \`npm run bench -- ops\``,
+    + `RSS ${fixed(rssIdleMiB, 1)} MiB more at the start, ${fixed(rssUsedMiB, 1)} MiB after 30,000 requests. The burst took ${fixed(burstSeconds, 0)} s, because strangers are answered ever more slowly, and left ${auditLines} lines in the audit. \`npm run bench -- ops\``,
   ].join('\n')
 }
 

@@ -155,55 +155,73 @@ async function memory(pairs: number): Promise<{ idle: number; used: number }> {
   return { idle: median(idle), used: median(used) }
 }
 
-/** (c) The application's own answers, before and during a burst of strangers. */
-async function burst(strangers: number): Promise<{ before: Row; during: Row; auditLines: number; refused: Record<string, number> }> {
+/** So many requests of strangers, from a process of their own. @returns How they were answered. */
+async function strangers(port: number, count: number): Promise<Record<string, number>> {
+  const child = fork(fileURLToPath(new URL('_ops-strangers.ts', import.meta.url)), [String(port), String(count)], { execArgv: ['--import', 'tsx'] })
+  await nextMessage(child)
+  child.send('go')
+  return nextMessage<Record<string, number>>(child)
+}
+
+/** (c) The application's own answers: undisturbed, while strangers burst on something else, and on the endpoint. */
+async function burst(count: number, rounds: number): Promise<{ rows: Row[]; auditLines: number; refused: Record<string, number>; seconds: number }> {
   const site = await server({})
+  // What the strangers themselves take from the machine: an endpoint in another process.
+  const other = await server({})
+  const times = { undisturbed: [] as number[], elsewhere: [] as number[], here: [] as number[] }
+  const measure = async (into: number[], during: Promise<unknown>) => {
+    let over = false
+    void during.finally(() => {
+      over = true
+    })
+    await Promise.all(Array.from({ length: 4 }, async () => {
+      while (!over) {
+        into.push((await ask(site.app, '/')).ms)
+        await sleep(2)
+      }
+    }))
+    return performance.now()
+  }
   try {
-    const measure = async (until: () => boolean) => {
-      const times: number[] = []
-      await Promise.all(Array.from({ length: 4 }, async () => {
-        while (!until()) {
-          times.push((await ask(site.app, '/')).ms)
-          await sleep(2)
-        }
-      }))
-      return times
-    }
-    const quiet = performance.now() + 3_000
-    await measure(() => performance.now() > quiet - 1_500)
-    const before = await measure(() => performance.now() > quiet)
+    await measure([], sleep(1_500))
     const lines = site.auditLines()
     const refused: Record<string, number> = {}
-    let done = 0
-    // The strangers come from a process of their own: what they cost their own side is not the application's matter.
-    const child = fork(fileURLToPath(new URL('_ops-strangers.ts', import.meta.url)), [String(site.ops), String(strangers)], { execArgv: ['--import', 'tsx'] })
-    await nextMessage(child)
-    child.send('go')
-    const counted = nextMessage<Record<string, number>>(child).then(counts => {
-      Object.assign(refused, counts)
-      done = 1
-    })
-    const during = await measure(() => done === 1)
-    await counted
+    let ms = 0
+    for (let round = 0; round < rounds; round++) {
+      progress(`ops burst ${round + 1}/${rounds}`)
+      await measure(times.undisturbed, sleep(3_000))
+      await measure(times.elsewhere, strangers(other.ops, count / rounds))
+      const began = performance.now()
+      const asked = strangers(site.ops, count / rounds)
+      ms += await measure(times.here, asked) - began
+      for (const [how, n] of Object.entries(await asked)) refused[how] = (refused[how] ?? 0) + n
+    }
+    progress('')
     await sleep(1_500)
-    return { before: rowOf('the application before', before), during: rowOf(`the application during ${strangers} unauthorised requests`, during), auditLines: site.auditLines() - lines, refused }
+    const rows = [
+      rowOf('the application, undisturbed', times.undisturbed),
+      rowOf(`the application, ${count} unauthorised requests to the endpoint of another process`, times.elsewhere),
+      rowOf(`the application, ${count} unauthorised requests to its own endpoint`, times.here),
+    ]
+    return { rows, auditLines: site.auditLines() - lines, refused, seconds: ms / 1_000 }
   } finally {
     await site.close()
+    await other.close()
   }
 }
 
 export async function run({ quick }: Options): Promise<void> {
   execSync('npx tsup --no-dts --silent', { cwd: fileURLToPath(new URL('..', import.meta.url)) })
   const rows = [...await whileBlocked('loop', quick ? 2 : 10), ...await whileBlocked('snapshot', 0)]
-  const { before, during, auditLines, refused } = await burst(quick ? 1_000 : 10_000)
-  rows.push(before, during)
+  const { rows: disturbed, auditLines, refused, seconds } = await burst(quick ? 1_000 : 10_000, quick ? 1 : 2)
+  rows.push(...disturbed)
   const { perSecond, cpu } = await cost(quick ? 1 : 8)
   const rss = await memory(quick ? 1 : 3)
   agent.destroy()
   publish<Row>({
     bench: 'ops',
     title: 'The maintenance endpoint: answers in milliseconds',
-    settings: { auditLines, refused, perSecondRatio: perSecond, cpuRatio: cpu, rssIdleMiB: rss.idle, rssUsedMiB: rss.used },
+    settings: { auditLines, refused, burstSeconds: seconds, perSecondRatio: perSecond, cpuRatio: cpu, rssIdleMiB: rss.idle, rssUsedMiB: rss.used },
     columns: [
       { title: '', cell: ({ name }) => name },
       { title: 'asked', cell: ({ n }) => String(n) },
@@ -214,7 +232,7 @@ export async function run({ quick }: Options): Promise<void> {
     rows,
     notes: [
       `Idle, with the GC hook on, to the same service without it: ${fixed(perSecond, 3)} of the requests per second, ${fixed(cpu, 3)} of the CPU; RSS ${fixed(rss.idle, 1)} MiB more at the start, ${fixed(rss.used, 1)} MiB after 30,000 requests.`,
-      `The burst left ${auditLines} lines in the audit; answers: ${JSON.stringify(refused)}.`,
+      `The burst took ${fixed(seconds, 1)} s and left ${auditLines} lines in the audit; answers: ${JSON.stringify(refused)}.`,
     ],
   })
 }

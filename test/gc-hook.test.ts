@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { PerformanceObserver } from 'node:perf_hooks'
 import { test } from 'node:test'
 import v8 from 'node:v8'
@@ -262,3 +263,19 @@ for (const source of ['auto', 'perf_hooks', 'exact'] as const) {
     assert.ok(heard > 0)
   })
 }
+
+test('with gc-stats, a process that ends by itself runs all its exit listeners, says all it had to say, and keeps its exit code', { skip: addon }, () => {
+  const program = `
+    import { onGC } from ${JSON.stringify(new URL('../src/ops/gc/index.ts', import.meta.url).href)}
+    process.on('exit', () => console.log('first'))
+    const stop = onGC(() => {}, { source: 'gc-stats' })
+    process.once('beforeExit', () => setImmediate(() => console.log('x'.repeat(1e6))))
+    process.on('exit', () => console.log('last'))
+    process.exitCode = 7
+    stop()
+  `
+  const { status, signal, stdout } = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { encoding: 'utf8', maxBuffer: 1e7 })
+  assert.deepEqual([status, signal], [7, null])
+  assert.deepEqual(stdout.trim().split('\n').map(line => line.slice(0, 5)), ['xxxxx', 'first', 'last'])
+  assert.ok(stdout.length > 1e6)
+})

@@ -43,6 +43,28 @@ test('a flood of callers without a token locks nobody out who has one', async ()
   await site.close()
 })
 
+test('a stranger who goes on asking is slowed down, and whoever was let in before is not', async () => {
+  const token = freshToken()
+  const site = await openDoor({ token, options: { auth: { tokens: [{ name: 'ann', scopes: ['read'], token }] }, limits: { failures: { burst: 2, perSecond: 0.01 } } } })
+  const [stranger, ann] = [new http.Agent({ keepAlive: true, maxSockets: 1 }), new http.Agent({ keepAlive: true, maxSockets: 1 })]
+  assert.equal((await site.ask('/info', { agent: ann })).status, 200)
+  for (let i = 0; i < 2; i++) await site.ask('/info', { agent: stranger, token: null })
+  const times = { stranger: 0, ann: 0 }
+  for (let i = 0; i < 21; i++) {
+    const began = performance.now()
+    assert.equal((await site.ask('/info', { agent: stranger, token: null })).status, 429)
+    const between = performance.now()
+    assert.equal((await site.ask('/info', { agent: ann })).status, 200)
+    times.stranger += between - began
+    times.ann += performance.now() - between
+  }
+  // 50 ms behind each but the last.
+  assert.ok(times.stranger >= 900 - times.ann, `${times.stranger} ms`)
+  assert.ok(times.ann < times.stranger, `${times.ann} ms, the stranger ${times.stranger} ms`)
+  for (const agent of [stranger, ann]) agent.destroy()
+  await site.close()
+})
+
 test('while failures are throttled no token is looked at', async () => {
   const site = await openDoor({ options: { auth: { tokens: [{ name: 'ann', scopes: ['read'], token: freshToken() }] }, limits: { failures: { burst: 3, perSecond: 0.01 } } } })
   const { timingSafeEqual } = crypto

@@ -19,6 +19,12 @@ export const MOST_SILENT_MS = 2_000
 /** So long a new connection is let be when there are too many: what it sends at once is on its way, and may have a token. */
 const GRACE_MS = 50
 
+/** For each request of a stranger who was told to come later nothing is read for so long: a flood gets this slow, and costs the application no core. */
+const SLOW_MS = 50
+
+/** Together: of requests that came in one piece. */
+const SLOWEST_MS = 1_000
+
 /** How often to look whether there are still too many. */
 const SWEEP_MS = 20
 
@@ -43,6 +49,8 @@ interface Peer {
   since: number
   /** Answers on their way. */
   busy: number
+  /** Nothing is read until then. */
+  slowUntil: number
   /** The last request. */
   req: IncomingMessage | undefined
 }
@@ -78,11 +86,15 @@ export class Sockets {
 
   /** One more answer on its way. */
   busy(req: IncomingMessage, res: ServerResponse): void {
-    const peer = res.socket && this.#bySocket.get(res.socket)
+    const { socket } = res
+    const peer = socket && this.#bySocket.get(socket)
     if (!peer) return
     peer.busy++
     peer.req = req
-    res.once('close', () => peer.busy--)
+    res.once('close', () => {
+      peer.busy--
+      if (res.statusCode === 429 && !this.#visitors.known(socket)) this.#slow(peer, socket)
+    })
   }
 
   /** An upgraded one is its handler's; it is only ended with the rest. */
@@ -100,7 +112,7 @@ export class Sockets {
       this.#evict({ raw, socket: undefined })
       return undefined
     }
-    const peer: Peer = { raw, socket: undefined, place: neighbourhood(raw), since: performance.now(), busy: 0, req: undefined }
+    const peer: Peer = { raw, socket: undefined, place: neighbourhood(raw), since: performance.now(), busy: 0, slowUntil: 0, req: undefined }
     this.#peers.set(raw, peer)
     // A shorter time for the whole head is Node's own, with an answer.
     const silent = requestMs > MOST_SILENT_MS ? setTimeout(() => this.#silent(peer), MOST_SILENT_MS).unref() : undefined
@@ -170,6 +182,19 @@ export class Sockets {
     this.#peers.delete(raw)
     socket?.destroy()
     raw.destroy()
+  }
+
+  #slow(peer: Peer, socket: Socket): void {
+    const now = performance.now()
+    peer.slowUntil = Math.min(now + SLOWEST_MS, Math.max(now, peer.slowUntil) + SLOW_MS)
+    if (socket.isPaused()) return
+    socket.pause()
+    const look = () => {
+      const restMs = peer.slowUntil - performance.now()
+      if (restMs > 1) setTimeout(look, restMs).unref()
+      else socket.resume()
+    }
+    look()
   }
 
   #silent({ raw, socket, req }: Peer): void {
