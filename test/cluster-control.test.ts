@@ -4,7 +4,7 @@ import { chmodSync, chownSync, existsSync, mkdirSync, statSync, symlinkSync, wri
 import net from 'node:net'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
-import type { Status, Step } from '../src/cluster/index.ts'
+import type { ClusterError, Status, Step } from '../src/cluster/index.ts'
 import { APP, command, defaultControlPath, findSupervisors, freePort, status, until, World, world } from './_cluster.ts'
 
 /** Sends a line as it is. @returns The first line of the answer. */
@@ -45,7 +45,13 @@ test('status, scale, a reload with its steps, one that is rolled back, and stop:
   assert.deepEqual(waiting, ['the supervisor is reloading'])
 
   it.app.fault = 'throws'
-  await assert.rejects(command(path, { do: 'reload' }), { code: 'ERR_LAMEDUCK_CLUSTER_DIED', message: /^rolled-back: .*no such module/ })
+  await assert.rejects(command(path, { do: 'reload' }), (error: ClusterError) => {
+    assert.equal(error.code, 'ERR_LAMEDUCK_CLUSTER_DIED')
+    assert.match(error.message, /^rolled-back: .*no such module/)
+    assert.ok(error.result && 'generation' in error.result)
+    assert.deepEqual([error.result.outcome, error.result.generation, error.result.readyLeast], ['rolled-back', 5, 1])
+    return true
+  })
 
   for (const line of ['nonsense', '{"do":"dance"}', 'null', '[]', '{}']) {
     assert.equal((JSON.parse(await raw(path, line)) as { code?: string }).code, 'ERR_LAMEDUCK_CLUSTER_COMMAND', line)
