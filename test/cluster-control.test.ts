@@ -50,7 +50,7 @@ test('status, scale, a reload with its steps, one that is rolled back, and stop:
     assert.equal(error.code, 'ERR_LAMEDUCK_CLUSTER_DIED')
     assert.match(error.message, /^rolled-back: .*no such module/)
     assert.ok(error.result && 'generation' in error.result)
-    assert.deepEqual([error.result.outcome, error.result.generation, error.result.readyLeast], ['rolled-back', 5, 1])
+    assert.deepEqual([error.result.outcome, error.result.generation, error.result.readyLeast], ['rolled-back', 5, 2])
     return true
   })
 
