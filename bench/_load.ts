@@ -17,12 +17,31 @@ export interface LoadOptions {
   thinkMs: number
   /** Open a new connection after one that ended, until a connect is refused. Default false. */
   reconnect?: boolean
+  /** Who answered, out of a whole response. Kept for `onEnd`. */
+  by?: (response: string) => number | undefined
+  /** Hears of each connection's end. */
+  onEnd?: (ended: Ended) => void
+  /** A request that has had no answer for so long is given up, and its connection: `hung`. Default never. */
+  hangMs?: number
   /** 0 <= x < 1. For reproducible runs. */
   random?: () => number
 }
 
 /** How a connection ended, as the client saw it. `told`: by a response with `Connection: close`, or by our own stop(). */
-export type End = 'told' | 'fin' | 'reset' | 'refused'
+export type End = 'told' | 'fin' | 'reset' | 'refused' | 'hung'
+
+/** A connection that has ended. */
+export interface Ended {
+  end: End
+  /** Who answered on it last. */
+  by: number | undefined
+  /** The port at our end; undefined if it was never open. */
+  localPort: number | undefined
+  /** Of the epoch, for those who compare with what another process noted: not after that one heard of the connection. */
+  openedAt: number
+  endedAt: number
+  lost: Lost | undefined
+}
 
 /** A request that was sent before the client saw the connection end, and that got no (whole) response. */
 export interface Lost {
@@ -55,6 +74,7 @@ export interface Counts {
   fin: number
   reset: number
   refused: number
+  hung: number
 }
 
 export interface Load {
@@ -89,7 +109,7 @@ export const ghosts = (executed: Iterable<number>, load: Load): number[] =>
 class LoadRun implements Load {
   readonly options: LoadOptions
   readonly counts: Counts = {
-    open: 0, sent: 0, ok: 0, rejected: 0, failed: 0, lost: 0, told: 0, fin: 0, reset: 0, refused: 0,
+    open: 0, sent: 0, ok: 0, rejected: 0, failed: 0, lost: 0, told: 0, fin: 0, reset: 0, refused: 0, hung: 0,
   }
   readonly lost: Lost[] = []
   readonly ended: Promise<void>
@@ -101,12 +121,17 @@ class LoadRun implements Load {
   #lastEnd = 0
   #settle!: () => void
   #random: () => number
+  #watch: NodeJS.Timeout | undefined
 
   constructor(options: LoadOptions) {
     this.options = options
     this.#slots = options.connections
     this.#random = options.random ?? Math.random
     this.ended = new Promise((resolve) => { this.#settle = resolve })
+    const { hangMs } = options
+    if (hangMs !== undefined) {
+      this.#watch = setInterval(() => { for (const connection of this.#connections) connection.giveUp(hangMs) }, hangMs / 10)
+    }
   }
 
   open(slot: number, again = false): Promise<void> {
@@ -153,6 +178,7 @@ class LoadRun implements Load {
     }
     if (--this.#slots === 0) {
       this.endedAt = this.#lastEnd
+      clearInterval(this.#watch)
       this.#settle()
     }
   }
@@ -179,6 +205,9 @@ class Connection {
   #answers = 0
   #received = ''
   #heardAt = 0
+  #by: number | undefined
+  #localPort: number | undefined
+  #openedAt = Date.now()
 
   constructor(load: LoadRun, slot: number, again: boolean, opened: () => void) {
     const { port, host = '127.0.0.1' } = load.options
@@ -196,6 +225,7 @@ class Connection {
 
   #onConnect(): void {
     this.#load.counts.open++
+    this.#localPort = this.#socket.localPort
     this.#heardAt = performance.now()
     this.#opened()
     if (this.#again && !this.#load.stopping) this.#send()
@@ -223,6 +253,7 @@ class Connection {
     this.#received += chunk.toString('latin1') // one character per byte, so that lengths are bytes
     const response = readResponse(this.#received)
     if (!response) return
+    this.#by = this.#load.options.by?.(this.#received) ?? this.#by
     if (this.#pending) this.#load.settled(this.#pending.id, response.status)
     this.#answers++
     this.#pending = undefined
@@ -257,11 +288,19 @@ class Connection {
       ...pending, connection: this.slot, end, endedAt: this.#endedAt, received: this.#received.length,
     }
     this.#opened()
+    this.#load.options.onEnd?.({ end, by: this.#by, localPort: this.#localPort, openedAt: this.#openedAt, endedAt: Date.now(), lost })
     this.#load.closed(this, end, this.#endedAt, lost)
   }
 
   stop(): void {
     if (!this.#pending) this.#finish()
+  }
+
+  /** Ends it if its request has waited for too long. */
+  giveUp(ms: number): void {
+    if (!this.#pending || performance.now() - this.#pending.sentAt < ms) return
+    this.#ending('hung')
+    this.#socket.destroy()
   }
 
   destroy(): void {

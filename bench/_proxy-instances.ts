@@ -6,7 +6,7 @@ import http from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { freePorts } from './_proxy-ports.ts'
+import { freePorts } from './_ports.ts'
 
 /** How to start one process on a port (or the path of a unix socket). It appends `METHOD url` to the journal, a line for each request it executes. */
 export interface Program {

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { Upstream } from './_proxy-instances.ts'
-import { freePorts } from './_proxy-ports.ts'
+import { freePorts } from './_ports.ts'
 
 const run = promisify(execFile)
 const require = createRequire(import.meta.url)

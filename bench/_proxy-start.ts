@@ -6,7 +6,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { freePorts } from './_proxy-ports.ts'
+import { freePorts } from './_ports.ts'
 
 export type ProxyName = 'nginx' | 'haproxy'
 

@@ -3,7 +3,6 @@
  * `tsx bench/reload.ts [--quick]`
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import net, { type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
@@ -11,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { buildCluster, type Cluster } from '../test/_cluster-build.ts'
 import { ghosts, startLoad, type Load } from './_load.ts'
+import { freePort } from './_ports.ts'
 import { median, sum } from './_stats.ts'
 import { fixed, progress, publish } from './_table.ts'
 
@@ -28,14 +28,6 @@ interface Round {
   rate: number
   readyLeast: number
   outcome: string
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise(resolve => server.close(resolve))
-  return port
 }
 
 async function rate(loads: Load[], during: () => Promise<unknown>): Promise<number> {

@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process'
+import { isAbsolute } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /** How a child program ended. */
@@ -7,7 +8,7 @@ export interface Exit {
   signal: NodeJS.Signals | null
 }
 
-/** A child program from `fixtures/`, run through tsx as the tests are. */
+/** A child program from `fixtures/`, run through tsx as the tests are; or one that is built, by its whole path. */
 export class Child {
   readonly process: ChildProcess
   readonly exited: Promise<Exit>
@@ -16,8 +17,8 @@ export class Child {
   #lines = new Set<() => void>()
 
   constructor(program: string, args: string[] = [], options: { env?: NodeJS.ProcessEnv, ipc?: boolean, shell?: string, node?: string[] } = {}) {
-    const file = fileURLToPath(new URL(`fixtures/${program}`, import.meta.url))
-    const node = [...(options.node ?? []), '--import', 'tsx', file, ...args]
+    const run = isAbsolute(program) ? [program] : ['--import', 'tsx', fileURLToPath(new URL(`fixtures/${program}`, import.meta.url))]
+    const node = [...(options.node ?? []), ...run, ...args]
     // `shell` is a prefix such as a ulimit; exec keeps the pid that of node.
     const [command, all] = options.shell === undefined
       ? [process.execPath, node]

@@ -16,6 +16,8 @@ export interface Built {
   main: string
   /** The fixture: `wrap` and all. */
   app: string
+  /** A process that supervises; ES modules only. */
+  run: string
   [Symbol.dispose](): void
 }
 
@@ -28,6 +30,7 @@ export async function buildCluster(format: 'esm' | 'cjs' = 'esm'): Promise<Built
       cluster: source('../src/cluster/index.ts'),
       'cluster-worker': source('../src/cluster/worker.ts'),
       app: source('fixtures/cluster-app.ts'),
+      ...(format === 'esm' && { run: source('fixtures/cluster-run.ts') }),
     },
     outDir: folder,
     config: false,
@@ -47,6 +50,7 @@ export async function buildCluster(format: 'esm' | 'cjs' = 'esm'): Promise<Built
     folder,
     main: join(folder, `cluster.${suffix}`),
     app: join(folder, `app.${suffix}`),
+    run: join(folder, 'run.js'),
     [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
   }
 }

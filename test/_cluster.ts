@@ -1,17 +1,19 @@
 import { mkdtempSync, rmSync } from 'node:fs'
-import net, { type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
+import { freePort } from '../bench/_ports.ts'
 import type { Step, SuperviseOptions, Supervisor } from '../src/cluster/index.ts'
 import { Client } from './_client.ts'
 import { buildCluster, type Cluster } from './_cluster-build.ts'
+import { alive, until } from './_until.ts'
 import type { App } from './fixtures/cluster-app.ts'
 
 const built = await buildCluster()
 process.once('exit', () => built[Symbol.dispose]())
+
+export { alive, freePort, until }
 
 /** The fixture, built. */
 export const BUILT = built.folder
@@ -26,24 +28,6 @@ export interface Who {
   version?: string
   child?: number
   extra?: string
-}
-
-/** A port that nobody has at the moment: workers of two generations share one by its number. */
-export async function freePort(): Promise<number> {
-  const server = net.createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise<void>(resolve => server.close(() => resolve()))
-  // Linux likes to give a port again that was just freed.
-  return given.has(port) ? freePort() : (given.add(port), port)
-}
-
-const given = new Set<number>()
-
-/** Waits for something to be so. */
-export async function until(is: () => boolean | Promise<boolean>, what: string, ms = 15_000): Promise<void> {
-  for (const limit = performance.now() + ms; performance.now() < limit; await sleep(10)) if (await is()) return
-  throw new Error(`not within ${ms} ms: ${what}`)
 }
 
 /** A supervisor of the fixture, and all that a test wants to know of it. */
@@ -141,14 +125,5 @@ export async function world(run: (it: World) => Promise<void>, options: Partial<
     throw error
   } finally {
     await it.close()
-  }
-}
-
-export function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
   }
 }

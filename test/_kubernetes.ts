@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { parseAllDocuments } from 'yaml'
 import { buildCore } from '../bench/_build.ts'
 import { exampleApp } from '../bench/_proxy-examples.ts'
-import { freePorts } from '../bench/_proxy-ports.ts'
+import { freePorts } from '../bench/_ports.ts'
 
 /** What is read of a container; the rest is for the API server. */
 interface Manifest {

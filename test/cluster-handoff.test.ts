@@ -1,56 +1,29 @@
 import assert from 'node:assert/strict'
-import net from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { call, type Called } from './_call.ts'
 import { until, world, type World } from './_cluster.ts'
 
 // More than enough: without the remedy nearly every one of them leaves a client behind.
 const KILLS = 12
 
-interface Ends {
-  ok: number
-  cut: number
-  refused: number
-  hung: number
-}
-
 /** Connects, asks, and goes; again and again. */
 class Callers {
-  readonly ends: Ends = { ok: 0, cut: 0, refused: 0, hung: 0 }
+  readonly ends: Record<Called, number> = { ok: 0, cut: 0, refused: 0, hung: 0 }
   #on = true
   #loops: Promise<void>[]
 
   constructor(it: World, count: number) {
     this.#loops = Array.from({ length: count }, async () => {
-      while (this.#on) await this.#call(it)
+      // The machine may be busy.
+      while (this.#on) this.ends[await call(it.port, 15_000)]++
     })
   }
 
-  async stop(): Promise<Ends> {
+  async stop(): Promise<Record<Called, number>> {
     this.#on = false
     await Promise.all(this.#loops)
     return this.ends
-  }
-
-  #call(it: World): Promise<void> {
-    return new Promise(resolve => {
-      const socket = net.connect(it.address)
-      let text = ''
-      const end = (how: keyof Ends) => {
-        clearTimeout(late)
-        socket.removeAllListeners().on('error', () => {}).destroy()
-        this.ends[how]++
-        resolve()
-      }
-      // The machine may be busy; a client that hangs, hangs for ever.
-      const late = setTimeout(end, 15_000, 'hung')
-      socket.once('connect', () => socket.write('GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'))
-      socket.on('data', chunk => {
-        text += chunk.toString()
-      })
-      socket.once('end', () => end(text.includes('\r\n\r\n') ? 'ok' : 'cut'))
-      socket.once('error', (error: NodeJS.ErrnoException) => end(error.code === 'ECONNREFUSED' ? 'refused' : 'cut'))
-    })
   }
 }
 

@@ -1,6 +1,7 @@
 // What becomes of workers that die, hang or grow, with real processes. The rules themselves are in cluster-rules.test.ts.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import http2 from 'node:http2'
 import { test } from 'node:test'
 import { Client } from './_client.ts'
 import { buildCluster } from './_cluster-build.ts'
@@ -65,6 +66,33 @@ test('a worker that has answered enough, or uses too much memory, is replaced, a
   await until(async () => (await it.who()).pid !== second.pid, 'another worker again')
   assert.match(it.steps.filter(({ what }) => what === 'recycling').at(-1)?.why ?? '', /it uses \d+ MiB of memory/)
 }, { workers: 1, maxRequests: 30, maxRssBytes: 230 * 2 ** 20, jitter: 0 }))
+
+/** One request over HTTP/2, on a session of its own. */
+function askHttp2(port: number): Promise<void> {
+  return new Promise(resolve => {
+    const session = http2.connect(`http://127.0.0.1:${port}`)
+    session.on('error', () => {}).once('close', resolve)
+    session.request({ ':path': '/' }).on('error', () => {}).resume().once('close', () => session.close())
+  })
+}
+
+test('requests over HTTP/2 count: one that has answered enough is replaced, a canary that answers with 5xx taken back', () => world(async it => {
+  for (let i = 0; i < 10; i++) await askHttp2(it.port)
+  const [first] = it.supervisor.status().workers
+  await until(() => it.supervisor.status().workers[0]?.requests === 10, 'ten requests, and none of the probes')
+  for (let i = 0; i < 25; i++) await askHttp2(it.port)
+  await until(() => it.supervisor.status().workers.every(({ pid, state }) => pid !== first!.pid && state === 'ready'), 'another worker')
+  assert.match(it.steps.find(({ what }) => what === 'recycling')?.why ?? '', /it has answered \d+ requests/)
+  it.app.status = 500
+  let over = false
+  const clients = Array.from({ length: 3 }, async () => {
+    while (!over) await askHttp2(it.port)
+  })
+  const { outcome, code } = await it.supervisor.reload()
+  over = true
+  await Promise.all(clients)
+  assert.deepEqual([outcome, code], ['rolled-back', 'ERR_LAMEDUCK_CLUSTER_CANARY'])
+}, { workers: 1, maxRequests: 30, jitter: 0, canaryMs: 3_000 }, { http2: true }))
 
 test('isolate: the worker leaves the rotation with a successor in its place, and comes back', () => world(async it => {
   assert.deepEqual(JSON.parse((await it.get(sent({ lameduck: 'lastReady' }))).text), { lameduck: 'lastReady', ready: 1, last: true })

@@ -77,15 +77,17 @@ test('a second signal does not wait', async () => {
 })
 
 test('a crash is followed by the next start at once, those that follow each other by ever longer waits, a loop by none', async () => {
-  const { system, supervisor, steps } = await fake({ crashLimit: 6 })
-  for (let i = 0; i < 6; i++) {
+  const { system, supervisor, steps } = await fake({ crashLimit: 6, readyMs: 0 })
+  const expected = [0, 100, 200, 400, 800]
+  for (const wait of [...expected, 0]) {
     const victim = system.alive().find(({ slot }) => slot === '1')!
     victim.says({ lameduck: 'crash', message: 'TypeError: oops' })
     victim.exit(1)
-    await system.pass(4_000)
+    // The next one is ready in that moment.
+    await system.pass(wait)
   }
   const waits = steps.filter(({ what }) => what === 'restarting').map(({ afterMs }) => afterMs)
-  assert.deepEqual(waits, [0, 100, 200, 400, 800])
+  assert.deepEqual(waits, expected)
   const { ready, workers } = supervisor.status()
   assert.equal(ready, 1)
   assert.equal(workers[1]!.state, 'gave up')
@@ -105,6 +107,20 @@ test('five starts that never get ready are a loop, however slow', () => {
   assert.deepEqual([0, 1, 2, 3, 4].map(i => backoff.crashed(undefined, i * 100_000)), [0, 100, 200, 400, undefined])
   backoff.reset()
   assert.equal(backoff.crashed(undefined, 0), 0)
+})
+
+test('what limits the starts is the time between them: a worker that served for longer than the wait is replaced at once', () => {
+  const backoff = new Backoff({ crashLimit: 100, crashWindowMs: 60_000 })
+  assert.deepEqual([0, 1, 2, 3, 4, 5].map(i => backoff.crashed(1_000, i * 1_000)), [0, 0, 0, 0, 0, 600])
+})
+
+test('a start that has too little time to be ready for long enough fails, and says so', async () => {
+  const { system, supervisor } = await fake({ readyMs: 5_000, readyTimeoutMs: 2_000 })
+  const failed = assert.rejects(supervisor.ready, { code: 'ERR_LAMEDUCK_CLUSTER_UNREADY', message: /was not ready within 2000 ms: not for 5000 ms without interruption$/ })
+  await system.pass(500)
+  await failed
+  system.last.exit(0)
+  assert.equal((await supervisor.stopped).outcome, 'failed')
 })
 
 test('a worker that was ready for long is replaced at once, however often', () => {

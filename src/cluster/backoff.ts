@@ -31,7 +31,9 @@ export class Backoff {
     this.#crashes = [...this.#crashes.filter(at => now - at < crashWindowMs), now]
     if (this.#crashes.length >= crashLimit || this.#failedStarts >= FAILED_STARTS) return undefined
     // The first one at once: most crashes come alone, and users wait.
-    return this.#early <= 1 ? 0 : Math.min(LONGEST_MS, FIRST_MS * 2 ** (this.#early - 2))
+    if (this.#early <= 1) return 0
+    // What is limited is how often there is a start: a worker that served for a while has spent that time already.
+    return Math.max(0, Math.min(LONGEST_MS, FIRST_MS * 2 ** (this.#early - 2)) - (readyMs ?? 0))
   }
 
   /** A new release is a new beginning. */

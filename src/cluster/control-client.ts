@@ -21,14 +21,14 @@ type Result = Status | ReloadResult | StopReport | undefined
  * Sends one command to a supervisor, and waits for its end.
  *
  * @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_NOT_RUNNING` when nobody listens there, or the supervisor ended meanwhile; or the
- *   supervisor's reason. For a reload that was rolled back that is the reason for this.
+ *   supervisor's reason. For a reload that was rolled back that is the reason for this, and `result` says the rest.
  */
 export function command(path: string, what: Command, listener: CommandListener = {}): Promise<Result> {
   return new Promise((resolve, reject) => {
     const socket = net.connect(path)
-    const fail = (code: string, message: string) => {
+    const fail = (code: string, message: string, result?: ClusterError['result']) => {
       // The supervisor's codes are ours, or it is a newer one.
-      reject(new ClusterError(code as ClusterError['code'], message))
+      reject(new ClusterError(code as ClusterError['code'], message, result))
       socket.destroy()
     }
     const lines = new Lines(line => {
@@ -38,7 +38,7 @@ export function command(path: string, what: Command, listener: CommandListener =
       else if (reply.ok) {
         resolve(reply.result)
         socket.destroy()
-      } else fail(reply.code, reply.message)
+      } else fail(reply.code, reply.message, reply.result)
     })
     socket.once('connect', () => socket.write(`${JSON.stringify(what)}\n`))
     socket.on('data', (chunk: Buffer) => {

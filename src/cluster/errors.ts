@@ -1,3 +1,6 @@
+import type { ReloadResult } from './rollout.ts'
+import type { StopReport } from './supervisor.ts'
+
 /** What went wrong, for programs. */
 export type ClusterErrorCode =
   /** An option out of range, or unknown. */
@@ -26,11 +29,14 @@ export type ClusterErrorCode =
 /** The error of everything in `lameduck/cluster`: compare its `code`. */
 export class ClusterError extends Error {
   readonly code: ClusterErrorCode
+  /** Of `command()`: how the reload or the stop ended that did not go well. */
+  declare readonly result?: ReloadResult | StopReport
 
-  constructor(code: ClusterErrorCode, message: string) {
+  constructor(code: ClusterErrorCode, message: string, result?: ReloadResult | StopReport) {
     super(message)
     this.name = 'ClusterError'
     this.code = code
+    if (result) this.result = result
   }
 }
 

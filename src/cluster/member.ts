@@ -229,8 +229,10 @@ export class Member {
   #tooLate(): void {
     const { readyTimeoutMs } = this.#settings
     const silent = !this.#listened
+    // Without a reason it says that it is ready, but has not been for long enough.
+    const why = this.#why || `not for ${this.#settings.readyMs} ms without interruption`
     const code = silent ? 'ERR_LAMEDUCK_CLUSTER_SILENT' : 'ERR_LAMEDUCK_CLUSTER_UNREADY'
-    this.#fail(code, silent ? `it did not listen within ${readyTimeoutMs} ms` : `it was not ready within ${readyTimeoutMs} ms: ${this.#why}`)
+    this.#fail(code, silent ? `it did not listen within ${readyTimeoutMs} ms` : `it was not ready within ${readyTimeoutMs} ms: ${why}`)
   }
 
   #fail(code: ClusterErrorCode, what: string): void {

@@ -6,7 +6,7 @@ export interface Vitals {
   heapUsed: number
   /** Responses that were finished since the start; without our own probes. */
   requests: number
-  /** Of those, with a status of 500 or more. HTTP/2 is not counted. */
+  /** Of those, with a status of 500 or more. */
   errors: number
   /** Of wrapped servers all that lameduck tracks; of others what Node counts. */
   connections: number

@@ -14,9 +14,17 @@ const STATES = ['none', 'running', 'lameduck', 'draining', 'drained', 'aborted']
 export class Servers {
   readonly all = new Set<net.Server>()
   #ducks = new Set<Duck>()
+  /** One may be closed, and listen again. */
+  #known = new WeakSet<net.Server>()
 
-  /** @param changed A server has begun to listen, or a duck is in another state. */
-  constructor(changed: () => void) {
+  #added: (server: net.Server) => void
+
+  /**
+   * @param changed A server has begun to listen, or a duck is in another state.
+   * @param added A server that is going to listen.
+   */
+  constructor(changed: () => void, added: (server: net.Server) => void) {
+    this.#added = added
     diagnostics.subscribe('tracing:net.server.listen:asyncStart', message => this.#add((message as { server: net.Server }).server))
     diagnostics.subscribe('tracing:net.server.listen:asyncEnd', message => {
       this.#add((message as { server: net.Server }).server)
@@ -50,6 +58,8 @@ export class Servers {
   #add(server: net.Server): void {
     if (doors.has(server) || this.all.has(server)) return
     this.all.add(server)
+    if (!this.#known.has(server)) this.#added(server)
+    this.#known.add(server)
     server.once('close', () => this.all.delete(server))
   }
 }

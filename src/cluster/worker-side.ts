@@ -1,10 +1,8 @@
 import cluster from 'node:cluster'
-import diagnostics from 'node:diagnostics_channel'
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { DrainReport } from '../core/report.ts'
 import { isOurs, type DuckState, type FromWorker, type ToWorker, type Vitals, type WorkerSettings } from './messages.ts'
-import { PROBE } from './probe.ts'
 import { Readiness } from './readiness.ts'
+import { Responses } from './responses.ts'
 import { duckOf, Servers } from './worker-servers.ts'
 
 /** After its deadline an orphan gets so long. */
@@ -20,18 +18,17 @@ export class WorkerSide {
   #servers: Servers
   #readiness: Readiness
   #state: DuckState = 'none'
-  #requests = 0
-  #errors = 0
+  #responses: Responses
   #leaving = false
 
   constructor(settings: WorkerSettings) {
     this.#settings = settings
     // For the maintenance endpoint of this process: it asks for a replacement before a pause.
     Object.defineProperty(globalThis, Symbol.for('lameduck.supervised'), { value: true, configurable: true })
-    this.#servers = new Servers(() => this.#changed())
+    this.#responses = new Responses(settings.readyPath)
+    this.#servers = new Servers(() => this.#changed(), server => this.#responses.watch(server))
     this.#readiness = new Readiness(this.#servers, settings.readyPath, verdict => this.#say({ lameduck: 'ready', ...verdict }))
     setInterval(() => void this.#beat(), settings.heartbeatMs).unref()
-    diagnostics.subscribe('http.server.response.finish', message => this.#answered(message as { request: IncomingMessage; response: ServerResponse }))
     process.on('uncaughtExceptionMonitor', error => this.#say({ lameduck: 'crash', message: firstLine(error) }))
     process.on('message', message => {
       if (isOurs(message)) this.#hear(message as ToWorker)
@@ -57,7 +54,8 @@ export class WorkerSide {
 
   async #beat(): Promise<void> {
     const { rss, heapUsed } = process.memoryUsage()
-    const vitals: Vitals = { rss, heapUsed, requests: this.#requests, errors: this.#errors, connections: 0 }
+    const { requests, errors } = this.#responses
+    const vitals: Vitals = { rss, heapUsed, requests, errors, connections: 0 }
     for (const duck of this.#servers.ducks) {
       const { connections, inFlight } = duck.stats()
       vitals.connections += connections.total
@@ -68,14 +66,6 @@ export class WorkerSide {
       vitals.connections += await new Promise<number>(resolve => server.getConnections((error, count) => resolve(error ? 0 : count)))
     }
     this.#say({ lameduck: 'beat', vitals })
-  }
-
-  #answered({ request, response }: { request: IncomingMessage; response: ServerResponse }): void {
-    if (request.headers[PROBE] !== undefined) return
-    this.#requests++
-    // Being out of rotation is no error.
-    const { readyPath } = this.#settings
-    if (response.statusCode >= 500 && (readyPath === false || !request.url?.startsWith(readyPath))) this.#errors++
   }
 
   #hear(message: ToWorker): void {
