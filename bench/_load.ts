@@ -38,6 +38,8 @@ export interface Lost {
   before: number
   /** Bytes of the response that did arrive. */
   received: number
+  /** It was us who gave up waiting, in `stop()`. */
+  hung: boolean
 }
 
 export interface Counts {
@@ -179,6 +181,7 @@ class Connection {
   #answers = 0
   #received = ''
   #heardAt = 0
+  #hung = false
 
   constructor(load: LoadRun, slot: number, again: boolean, opened: () => void) {
     const { port, host = '127.0.0.1' } = load.options
@@ -254,7 +257,7 @@ class Connection {
     if (end !== 'refused' && this.#heardAt > 0) this.#load.counts.open--
     const pending = this.#pending
     const lost = pending && {
-      ...pending, connection: this.slot, end, endedAt: this.#endedAt, received: this.#received.length,
+      ...pending, connection: this.slot, end, endedAt: this.#endedAt, received: this.#received.length, hung: this.#hung,
     }
     this.#opened()
     this.#load.closed(this, end, this.#endedAt, lost)
@@ -265,6 +268,7 @@ class Connection {
   }
 
   destroy(): void {
+    this.#hung = true
     this.#socket.destroy()
   }
 }
