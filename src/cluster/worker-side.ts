@@ -71,10 +71,11 @@ export class WorkerSide {
   }
 
   #answered({ request, response }: { request: IncomingMessage; response: ServerResponse }): void {
-    if (request.headers[PROBE] !== undefined) return
+    const { readyPath } = this.#settings
+    // The path first: a request's headers are not made until somebody asks for them.
+    if (request.url === readyPath && request.headers[PROBE] !== undefined) return
     this.#requests++
     // Being out of rotation is no error.
-    const { readyPath } = this.#settings
     if (response.statusCode >= 500 && (readyPath === false || !request.url?.startsWith(readyPath))) this.#errors++
   }
 
