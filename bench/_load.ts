@@ -57,6 +57,8 @@ export interface Lost {
   before: number
   /** Bytes of the response that did arrive. */
   received: number
+  /** It was us who gave up waiting, in `stop()`. */
+  hung: boolean
 }
 
 export interface Counts {
@@ -208,6 +210,7 @@ class Connection {
   #by: number | undefined
   #localPort: number | undefined
   #openedAt = Date.now()
+  #hung = false
 
   constructor(load: LoadRun, slot: number, again: boolean, opened: () => void) {
     const { port, host = '127.0.0.1' } = load.options
@@ -285,7 +288,7 @@ class Connection {
     if (end !== 'refused' && this.#heardAt > 0) this.#load.counts.open--
     const pending = this.#pending
     const lost = pending && {
-      ...pending, connection: this.slot, end, endedAt: this.#endedAt, received: this.#received.length,
+      ...pending, connection: this.slot, end, endedAt: this.#endedAt, received: this.#received.length, hung: this.#hung,
     }
     this.#opened()
     this.#load.options.onEnd?.({ end, by: this.#by, localPort: this.#localPort, openedAt: this.#openedAt, endedAt: Date.now(), lost })
@@ -304,6 +307,7 @@ class Connection {
   }
 
   destroy(): void {
+    this.#hung = true
     this.#socket.destroy()
   }
 }

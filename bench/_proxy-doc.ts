@@ -11,7 +11,7 @@ interface Result<Row> {
   date: string
   node: string
   machine: { cpu: string, cores: number }
-  settings: { restarts?: number, reloads?: number, pm2?: string }
+  settings: { restarts?: number, reloads?: number, workers?: number, connections?: number, pm2?: string }
   rows: Row[]
 }
 
@@ -25,10 +25,10 @@ function table(head: string[], rows: (string | number)[][]): string {
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
 }
 
-const circumstances = ({ node, machine, date }: Result<Row>) =>
+const circumstances = ({ node, machine, date }: Omit<Result<never>, 'rows'>) =>
   `Node ${node}, ${machine.cores} cores (${machine.cpu}), loopback, ${date.slice(0, 10)}.`
 
-const stop = ({ restarts }: Row) => {
+const stop = ({ restarts }: Pick<Row, 'restarts'>) => {
   const killed = restarts.filter((restart) => restart.killed).length
   return `${Math.round(median(restarts.map(({ drainMs }) => drainMs)))}${killed > 0 ? `, ${killed} killed` : ''}`
 }
@@ -44,18 +44,19 @@ function proxy(name: string): string {
   return `${table(head, body)}\n\n${rows[0]?.restarts.length ?? 0} restarts each. ${circumstances(result)}`
 }
 
-function pm2(): string {
-  const result = load('pm2')
-  const body = result.rows.map(({ name, post, get, restarts }) => [
-    name, post.failed, post.executed, get.failed, post.sent, Math.round(median(restarts.map(({ drainMs }) => drainMs))),
+function reload(): string {
+  const result = load('reload') as Result<Row & { least: number, throughput: number[] }>
+  const { pm2, reloads, workers, connections } = result.settings
+  const body = result.rows.map(({ name, post, get, restarts, least, throughput }) => [
+    name, post.failed, post.executed, get.failed, post.sent, least, `${Math.round(100 * median(throughput))} %`, stop({ restarts }),
   ])
-  const head = ['', 'failed POSTs', 'of them executed', 'failed GETs', 'POSTs', 'reload, median ms']
-  return `${table(head, body)}\n\npm2 ${result.settings.pm2}, ${result.settings.reloads} reloads each. ${circumstances(result)}`
+  const head = ['', 'failed POSTs', 'of them executed', 'failed GETs', 'POSTs', 'fewest serving', 'throughput while reloading', 'reload, median ms']
+  return `${table(head, body)}\n\n${reloads} reloads each of ${workers} workers, ${connections} connections; pm2 ${pm2}. ${circumstances(result)}`
 }
 
 /** The text of the page with the tables of bench/results. */
 export function withProxyTables(text: string): string {
-  const tables: Record<string, () => string> = { nginx: () => proxy('nginx'), haproxy: () => proxy('haproxy'), pm2 }
+  const tables: Record<string, () => string> = { nginx: () => proxy('nginx'), haproxy: () => proxy('haproxy'), reload }
   return text.replaceAll(/(<!-- (\w+) -->\n)[\s\S]*?(\n<!-- \/\2 -->)/g, (whole, open: string, name: string, close: string) => {
     const make = tables[name]
     return make ? `${open}${make()}${close}` : whole

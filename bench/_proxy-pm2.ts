@@ -6,8 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import type { Upstream } from './_proxy-instances.ts'
 import { freePorts } from './_ports.ts'
+import { journalArgs, type Workers } from './_workers-host.ts'
+import { alive } from './_workers-serving.ts'
 
 const run = promisify(execFile)
 const require = createRequire(import.meta.url)
@@ -16,8 +17,7 @@ interface Ecosystem {
   apps: [Record<string, unknown>]
 }
 
-export interface Pm2 extends Upstream {
-  port: number
+export interface Pm2 extends Workers {
   /** Runs a command of pm2. @returns Its output. */
   command(...args: string[]): Promise<string>
 }
@@ -25,22 +25,24 @@ export interface Pm2 extends Upstream {
 export interface Pm2Options {
   /** The app. */
   script: string
-  /** In place of the example's settings. */
+  /** In place of the example's settings; undefined: none, what pm2 does by itself. */
   settings?: Record<string, unknown>
   env?: Record<string, string>
+  /** Note each request, and who serves. It costs time. Default true. */
+  journal?: boolean
 }
 
 /** The example's ecosystem.config.cjs with another script and port; the rest of it is what is measured. */
-export async function startPm2({ script, settings = {}, env = {} }: Pm2Options): Promise<Pm2> {
+export async function startPm2({ script, settings = {}, env = {}, journal: noted = true }: Pm2Options): Promise<Pm2> {
   const home = mkdtempSync(join(tmpdir(), 'lameduck-pm2-'))
-  const journal = join(home, 'journal')
-  closeSync(openSync(journal, 'a'))
+  const [journal, lives] = [join(home, 'journal'), join(home, 'lives')]
+  for (const file of [journal, lives]) closeSync(openSync(file, 'a'))
   const [port = 0] = await freePorts(1)
   const { apps: [example] } = require('../examples/pm2/ecosystem.config.cjs') as Ecosystem
   const app = {
     ...example, ...settings, script,
-    node_args: ['--import', new URL('_proxy-journal.mjs', import.meta.url).href],
-    env: { PORT: String(port), JOURNAL: journal, ...env },
+    node_args: noted ? journalArgs : [],
+    env: { PORT: String(port), JOURNAL: journal, LIVES: lives, ...env },
   }
   const config = join(home, 'ecosystem.config.cjs')
   writeFileSync(config, `module.exports = ${JSON.stringify({ apps: [app] })}\n`)
@@ -48,9 +50,10 @@ export async function startPm2({ script, settings = {}, env = {} }: Pm2Options):
   const command = (...args: string[]) => runPm2(home, args)
   let ended: Promise<void> | undefined
   const pm2: Pm2 = {
-    port,
-    addresses: [String(port)],
-    command,
+    port, lives, addresses: [String(port)], command,
+    get pid() {
+      return daemon(home) ?? 0
+    },
     async restart() {
       const began = performance.now()
       await command('reload', 'app')
@@ -86,7 +89,7 @@ function log(home: string): string {
 
 /** `pm2 kill` ends the processes and then the daemon; what is left after that is killed by the pids that pm2 wrote down. */
 async function end(home: string): Promise<void> {
-  const pid = existsSync(join(home, 'pm2.pid')) ? Number(readFileSync(join(home, 'pm2.pid'), 'utf8')) : undefined
+  const pid = daemon(home)
   try {
     await runPm2(home, ['kill'])
   } catch {
@@ -96,10 +99,8 @@ async function end(home: string): Promise<void> {
   rmSync(home, { recursive: true, force: true, maxRetries: 5 })
 }
 
-function alive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
+/** The pid of pm2 itself. */
+function daemon(home: string): number | undefined {
+  const file = join(home, 'pm2.pid')
+  return existsSync(file) ? Number(readFileSync(file, 'utf8')) : undefined
 }

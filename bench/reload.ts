@@ -1,105 +1,122 @@
 /**
- * Reloads under load: a supervisor with 4 workers, 200 keep-alive connections, GET and POST in turn, 10 reloads.
- * `tsx bench/reload.ts [--quick]`
+ * npm run bench:reload              reloads under load: our supervisor, `pm2 reload` and a primary written by hand, with the same app and clients
+ *   --row TEXT (may be repeated)    only those whose names begin so, such as `--row pm2`
+ *   --reloads N                     default 10
+ *   --think MS                      mean think time of a client, default 20
+ *   --quick                         2 workers, 50 connections, 2 reloads: does it run at all
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { PassThrough } from 'node:stream'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { pathToFileURL } from 'node:url'
-import { buildCluster, type Cluster } from '../test/_cluster-build.ts'
-import { ghosts, startLoad, type Load } from './_load.ts'
-import { freePort } from './_ports.ts'
-import { median, sum } from './_stats.ts'
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { buildCluster } from '../test/_cluster-build.ts'
+import { rollingRestart, type Rolling, type Span } from './_proxy-rolling.ts'
+import { median, quantile, sum } from './_stats.ts'
 import { fixed, progress, publish } from './_table.ts'
+import { contestants, type Contestant } from './_workers-contestants.ts'
+import { cpuMsOf } from './_workers-cpu.ts'
+import { Serving } from './_workers-serving.ts'
 
-const quick = process.argv.includes('--quick')
-const reloads = quick ? 2 : 10
-const workers = quick ? 2 : 4
-const connections = quick ? 50 : 200
-const thinkMs = 20
-const readyMs = 250
-const calmMs = quick ? 2_000 : 5_000
-
-interface Round {
-  durationMs: number
-  /** Requests per second. */
-  rate: number
-  readyLeast: number
-  outcome: string
-}
-
-async function rate(loads: Load[], during: () => Promise<unknown>): Promise<number> {
-  const count = () => sum(loads.map(({ counts }) => counts.ok))
-  const [before, began] = [count(), performance.now()]
-  await during()
-  return (count() - before) / ((performance.now() - began) / 1_000)
-}
-
-const folder = mkdtempSync(join(tmpdir(), 'lameduck-reload-'))
-const journal = join(folder, 'journal')
-writeFileSync(journal, '')
-using built = await buildCluster()
-const { supervise } = await import(pathToFileURL(built.main).href) as Cluster
-const port = await freePort()
-const app = { port, journal, journalPath: true, options: { deadlineMs: 20_000 } }
-const supervisor = supervise({
-  script: built.app, workers, execArgv: [], env: { APP: JSON.stringify(app) }, control: false, signals: false, readyMs,
-  stdout: new PassThrough().resume(), stderr: process.stderr,
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    reloads: { type: 'string' },
+    row: { type: 'string', multiple: true, default: [] },
+    think: { type: 'string', default: '20' },
+  },
 })
-try {
-  await supervisor.ready
-  // The two kinds have ids of their own: even and odd ones.
-  const loads = await Promise.all((['GET', 'POST'] as const).map((method, odd) => startLoad({
-    port, method, connections: connections / 2, thinkMs, reconnect: true, path: id => `/${2 * id + odd}`,
-  })))
-  await sleep(1_000)
-  const calm = await rate(loads, () => sleep(calmMs))
-  const rounds: Round[] = []
-  for (let round = 1; round <= reloads; round++) {
-    progress(`reload ${round}/${reloads}`)
-    let result = { durationMs: 0, readyLeast: 0, outcome: '' }
-    const measured = await rate(loads, async () => {
-      result = await supervisor.reload()
+const { quick } = values
+const reloads = Number(values.reloads ?? (quick ? 2 : 10))
+const [workers, connections, paceMs] = quick ? [2, 50, 1_500] : [4, 200, 4_000]
+const [thinkMs, handlerMs] = [Number(values.think), 5]
+
+interface Row extends Rolling {
+  name: string
+  /** The fewest workers that served while it was reloaded. */
+  least: number
+  /** For each reload: requests per second, to those of the calm before and behind it. */
+  throughput: number[]
+  /** For each reload: the CPU time that it took beside that of its requests. */
+  extraCpuMs: number[]
+}
+
+const asked = (name: string) => values.row.length === 0 || values.row.some((text) => name.startsWith(text))
+const entrants = Object.entries(contestants).filter(([name]) => asked(name))
+if (entrants.length === 0) throw new Error(`no such row: ${Object.keys(contestants).join('; ')}`)
+using built = await buildCluster()
+const rows: Row[] = []
+for (const [name, contestant] of entrants) {
+  progress(name)
+  rows.push(await measure(name, contestant))
+}
+progress('')
+report()
+
+async function measure(name: string, { start }: Contestant): Promise<Row> {
+  const started = await start({ built, workers, handlerMs })
+  const serving = new Serving(started.lives)
+  try {
+    const rolling = await rollingRestart({
+      port: started.port, upstream: started, restarts: reloads, clients: connections / 2, thinkMs, paceMs, warmUpMs: paceMs,
+      cpuMs: () => cpuMsOf(started.pid),
     })
-    rounds.push({ durationMs: result.durationMs, readyLeast: result.readyLeast, outcome: result.outcome, rate: measured })
+    const least = serving.least(rolling.calm[0]?.at ?? NaN)
+    return { name, least, throughput: throughput(rolling), extraCpuMs: extraCpuMs(rolling), ...rolling }
+  } finally {
+    serving.stop()
+    await started.close()
   }
-  progress('')
-  const calmAfter = await rate(loads, () => sleep(calmMs))
-  await Promise.all(loads.map(load => load.stop(10_000)))
-  const executed = readFileSync(journal, 'utf8').split('\n').filter(Boolean).map(Number)
-  const executedBy = (odd: number) => executed.filter(id => id % 2 === odd).map(id => (id - odd) / 2)
-  const total = (key: 'sent' | 'ok' | 'lost' | 'failed' | 'rejected' | 'refused') => sum(loads.map(({ counts }) => counts[key]))
-  const row = {
-    sent: total('sent'), ok: total('ok'),
-    failed: total('lost') + total('failed') + total('rejected') + total('refused'),
-    ghosts: sum(loads.map((load, odd) => ghosts(executedBy(odd), load).length)),
-    twice: executed.length - new Set(executed).size,
-    outcomes: [...new Set(rounds.map(({ outcome }) => outcome))].join(', '),
-    readyLeast: Math.min(...rounds.map(({ readyLeast }) => readyLeast)),
-    reloadMs: median(rounds.map(({ durationMs }) => durationMs)),
-    calm, calmAfter, during: median(rounds.map(round => round.rate)), rounds,
-  }
-  publish({
+}
+
+/** The calm on both sides: a machine that becomes slower takes from both. */
+function around({ calm }: Rolling, index: number): Pick<Span, 'ms' | 'ok'> & { cpuMs: number } {
+  const both = calm.slice(index, index + 2)
+  return { ms: sum(both.map(({ ms }) => ms)), ok: sum(both.map(({ ok }) => ok)), cpuMs: sum(both.map(({ cpuMs = NaN }) => cpuMs)) }
+}
+
+function throughput(rolling: Rolling): number[] {
+  return rolling.restarts.map(({ span }, index) => {
+    const calm = around(rolling, index)
+    return (span.ok / span.ms) / (calm.ok / calm.ms)
+  })
+}
+
+function extraCpuMs(rolling: Rolling): number[] {
+  return rolling.restarts.map(({ span }, index) => {
+    const calm = around(rolling, index)
+    return (span.cpuMs ?? NaN) - span.ok * calm.cpuMs / calm.ok
+  })
+}
+
+function report(): void {
+  const { version } = JSON.parse(readFileSync(new URL('../node_modules/pm2/package.json', import.meta.url), 'utf8')) as { version: string }
+  const both = ({ get, post }: Row, of: (fates: Row['get']) => number) => of(get) + of(post)
+  const percent = (share: number) => fixed(100 * share)
+  publish<Row>({
     bench: 'reload',
     title: `${reloads} reloads of ${workers} workers under ${connections} keep-alive connections, GET and POST, think time ${thinkMs} ms`,
-    settings: { reloads, workers, connections, thinkMs, readyMs },
+    settings: { pm2: version, reloads, workers, connections, thinkMs, handlerMs, paceMs },
     columns: [
-      { title: 'sent', cell: ({ sent }) => sent },
-      { title: 'failed', cell: ({ failed }) => failed },
-      { title: 'ghosts', cell: it => it.ghosts },
-      { title: 'executed twice', cell: ({ twice }) => twice },
-      { title: 'fewest ready', cell: ({ readyLeast }) => readyLeast },
-      { title: 'reload, median s', cell: ({ reloadMs }) => fixed(reloadMs / 1_000, 1) },
-      { title: 'req/s before', cell: it => fixed(it.calm) },
-      { title: 'while reloading', cell: ({ during }) => fixed(during) },
-      { title: 'after', cell: it => fixed(it.calmAfter) },
+      { title: '', cell: ({ name }) => name },
+      { title: 'sent', cell: (row) => both(row, ({ sent }) => sent) },
+      { title: 'failed', cell: (row) => both(row, ({ failed }) => failed) },
+      { title: 'POSTs', cell: ({ post }) => post.failed },
+      { title: 'hung', cell: (row) => both(row, ({ hung }) => hung) },
+      { title: 'ghosts', cell: (row) => both(row, ({ executed }) => executed) },
+      { title: 'twice', cell: (row) => both(row, ({ twice }) => twice) },
+      { title: 'fewest serving', cell: ({ least }) => least },
+      { title: 'killed', cell: ({ restarts }) => restarts.filter(({ killed }) => killed).length },
+      { title: 'reload, s', cell: ({ restarts }) => fixed(median(restarts.map(({ drainMs }) => drainMs)) / 1_000, 1) },
+      { title: 'req/s before', cell: ({ calm }) => fixed(median(calm.map(({ ok, ms }) => ok / ms * 1_000))) },
+      { title: 'while reloading, %', cell: (row) => percent(median(row.throughput)) },
+      { title: 'quartiles', cell: (row) => [0.25, 0.75].map((q) => percent(quantile(row.throughput, q))).join('–') },
+      { title: 'CPU s more', cell: (row) => fixed(median(row.extraCpuMs) / 1_000, 1) },
     ],
-    rows: [row],
-    notes: ['failed: lost, refused, 503 or another status. ghost: executed, never answered. The clients share the cores with the workers.'],
+    rows,
+    notes: [
+      'failed: lost, refused, 503 or another status. hung: of those, never answered, the connection open. ghost: executed, never answered.',
+      'fewest serving: workers that listen, live, and were not told to go. killed: reloads in which a worker had to be.',
+      'while reloading: requests per second to those of the calm before and behind it. The clients share the cores with the workers.',
+      'CPU s more: what a reload takes beside the requests, in the supervisor and all that it starts.',
+      ...entrants.flatMap(([name, { what }]) => what === undefined ? [] : [`${name}: ${what}.`]),
+    ],
   })
-} finally {
-  await supervisor.stop('SIGINT')
-  rmSync(folder, { recursive: true, force: true })
 }

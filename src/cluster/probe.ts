@@ -1,5 +1,4 @@
 import http from 'node:http'
-import http2 from 'node:http2'
 import https from 'node:https'
 import net from 'node:net'
 import tls from 'node:tls'
@@ -51,7 +50,9 @@ function overHttp1(client: net.Socket, path: string): Promise<number> {
   })
 }
 
-function overHttp2(client: net.Socket, path: string): Promise<number> {
+async function overHttp2(client: net.Socket, path: string): Promise<number> {
+  // Not before it is needed: of all that this preload would add to each start of a worker it is nearly everything.
+  const http2 = await import('node:http2')
   return new Promise((resolve, reject) => {
     const session = http2.connect('http://localhost', { createConnection: () => client })
     session.once('error', reject)

@@ -18,7 +18,9 @@ export class Responses {
     this.#readyPath = readyPath
     diagnostics.subscribe('http.server.response.finish', message => {
       const { request, response } = message as { request: IncomingMessage; response: ServerResponse }
-      if (request.headers[PROBE] === undefined) this.#count(response.statusCode, request.url)
+      // The path first: a request's headers are not made until somebody asks for them.
+      if (request.url === readyPath && request.headers[PROBE] !== undefined) return
+      this.#count(response.statusCode, request.url)
     })
   }
 

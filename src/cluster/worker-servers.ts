@@ -27,7 +27,10 @@ export class Servers {
     this.#added = added
     diagnostics.subscribe('tracing:net.server.listen:asyncStart', message => this.#add((message as { server: net.Server }).server))
     diagnostics.subscribe('tracing:net.server.listen:asyncEnd', message => {
-      this.#add((message as { server: net.Server }).server)
+      const { server } = message as { server: net.Server }
+      // Each look at whether this worker is ready opens one: it would be the reason for the next look, for ever.
+      if (doors.has(server)) return
+      this.#add(server)
       setImmediate(changed)
     })
     diagnostics.subscribe('tracing:net.server.listen:error', message => {
