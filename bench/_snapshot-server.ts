@@ -14,7 +14,7 @@ import { wrap } from '../src/core/index.ts'
 import { heapOutpost, type SnapshotOrder } from '../src/ops/heap/outpost.ts'
 import type { Taken } from '../src/ops/heap/take.ts'
 import { Link } from '../src/ops/link.ts'
-import type { Settings } from '../src/ops/options.ts'
+import { DEFAULTS, type Settings } from '../src/ops/options.ts'
 
 export interface Started {
   port: number
@@ -36,7 +36,7 @@ const server = createServer((_req, res) => {
 const duck = wrap(server, { signals: false })
 const { port1, port2 } = new MessageChannel()
 const endpoint = new Link(port2)
-heapOutpost()({ duck, link: new Link(port1), settings: {} as Settings })
+heapOutpost()({ duck, link: new Link(port1), settings: { heap: DEFAULTS.heap } as Settings })
 
 process.on('message', (message: { isolate: boolean } | 'end') => {
   if (message === 'end') process.exit()

@@ -14,7 +14,7 @@ import { heapPart } from '../src/ops/heap/routes.ts'
 import { Problem } from '../src/ops/http/problem.ts'
 import type { Principal, Route, Scope } from '../src/ops/http/route.ts'
 import { Link } from '../src/ops/link.ts'
-import { DEFAULTS, type Settings } from '../src/ops/options.ts'
+import { DEFAULTS, type HeapOptions, type Settings } from '../src/ops/options.ts'
 import type { Bench } from '../src/ops/part.ts'
 import { QUICK } from './_world.ts'
 
@@ -81,7 +81,7 @@ async function answer(routes: Route[], req: IncomingMessage, res: ServerResponse
   try {
     for (const route of routes) {
       const match = new RegExp(`^${route.path.replace(/\{(\w+)\}/g, '(?<$1>[^/]+)')}$`).exec(url.pathname)
-      if (!match || route.method !== req.method) continue
+      if (!match || route.method !== (req.method === 'HEAD' ? 'GET' : req.method)) continue
       const params = Object.fromEntries(Object.entries(route.params ?? {}).map(([name, param]) =>
         [name, param.in === 'path' ? match.groups?.[name] : convert(url.searchParams.get(name), param)]))
       const reply = await route.handler({ params, who, signal: gone.signal, req, res, note: () => {} })
@@ -102,8 +102,11 @@ async function listening(server: Server): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
+/** What its outpost is made with. */
+export type HeapWorldOptions = HeapOutpostOptions & { heap?: HeapOptions }
+
 export async function heapWorld(
-  outpost: HeapOutpostOptions = {},
+  { heap = {}, ...outpost }: HeapWorldOptions = {},
   app: (req: IncomingMessage, res: ServerResponse) => void = (_req, res) => res.end('ok'),
   heavy = { cooldownMs: 0, perDay: 1_000 },
 ): Promise<HeapWorld> {
@@ -115,10 +118,11 @@ export async function heapWorld(
   const server = createServer(app)
   const duck = wrap(server, { ...QUICK, health: {} })
   const appUrl = await listening(server)
-  const bench = { main: endpoint, settings: {} as Settings, worker: false, connect: () => assertNever(), audit: {} as Bench['audit'], jobs, artifacts, view: {} as Bench['view'], heapLimit: 2 ** 32 }
+  const settings = { heap: { ...DEFAULTS.heap, lameduckMs: 60, inFlightMs: 500, downloadMs: 0, ...heap } } as Settings
+  const bench = { main: endpoint, settings, worker: false, connect: () => assertNever(), audit: {} as Bench['audit'], jobs, artifacts, view: {} as Bench['view'], heapLimit: 2 ** 32 }
   const pauses: unknown[] = []
   endpoint.on('pause', pause => pauses.push(pause))
-  const end = heapOutpost({ isolation: { lameduckMs: 60, inFlightMs: 500 }, ...outpost })({ duck, link: main, settings: {} as Settings })
+  const end = heapOutpost(outpost)({ duck, link: main, settings })
   const { routes, close } = heapPart(bench)
   const door = createServer((req, res) => void answer(routes, req, res))
   const url = await listening(door)

@@ -10,19 +10,19 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { openArtifacts } from '../src/ops/heap/artifacts.ts'
 import type { JobReport } from '../src/ops/heap/jobs.ts'
-import { heapOutpost, type HeapOutpostOptions } from '../src/ops/heap/outpost.ts'
+import { heapOutpost } from '../src/ops/heap/outpost.ts'
 import { heapPart } from '../src/ops/heap/routes.ts'
 import { startSnapshot, type SnapshotResult } from '../src/ops/heap/snapshot.ts'
 import type { Scope } from '../src/ops/http/route.ts'
 import { redact } from '../src/ops/heap/redact.ts'
 import { DEFAULTS } from '../src/ops/options.ts'
-import { heapWorld, takeTiny, TINY, type HeapWorld } from './_heap-world.ts'
+import { heapWorld, takeTiny, TINY, type HeapWorld, type HeapWorldOptions } from './_heap-world.ts'
 import { freshToken, openDoor } from './_ops-door.ts'
 
 const root = await fs.mkdtemp(path.join(os.tmpdir(), 'lameduck-review-'))
 after(() => fs.rm(root, { recursive: true, force: true }))
 
-async function within(run: (world: HeapWorld) => Promise<void>, options: HeapOutpostOptions = {}, app?: Parameters<typeof heapWorld>[1], heavy?: Parameters<typeof heapWorld>[2]): Promise<void> {
+async function within(run: (world: HeapWorld) => Promise<void>, options: HeapWorldOptions = {}, app?: Parameters<typeof heapWorld>[1], heavy?: Parameters<typeof heapWorld>[2]): Promise<void> {
   const world = await heapWorld({ take: takeTiny, ...options }, app, heavy)
   try {
     await run(world)
@@ -179,7 +179,7 @@ test('what ended before the pause costs neither cooldown nor budget; a snapshot 
     assert.equal((await ask('POST', '/heap/snapshots')).json.code, 'ERR_LAMEDUCK_OPS_COOLDOWN')
     await world.duck.abort()
     await request
-  }, { afterGcMs: 50, afterMajorGC: () => new Promise(() => {}) }, (_req, res) => {
+  }, { heap: { afterGcMs: 50 }, afterMajorGC: () => new Promise(() => {}) }, (_req, res) => {
     res.flushHeaders()
   }, { cooldownMs: 60_000, perDay: 1 })
 })

@@ -6,15 +6,14 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
 import type { JobReport } from '../src/ops/heap/jobs.ts'
-import type { HeapOutpostOptions } from '../src/ops/heap/outpost.ts'
 import { startSnapshot, type SnapshotResult } from '../src/ops/heap/snapshot.ts'
 import { takeSnapshot } from '../src/ops/heap/take.ts'
 import { Problem } from '../src/ops/http/problem.ts'
 import { HeapSnapshot } from './_heap-snapshot.ts'
-import { heapWorld, takeTiny, TINY, type HeapWorld } from './_heap-world.ts'
+import { heapWorld, takeTiny, TINY, type HeapWorld, type HeapWorldOptions } from './_heap-world.ts'
 
 /** Runs with a world whose snapshots are a small file, unless told otherwise. */
-async function within(run: (world: HeapWorld) => Promise<void>, options: HeapOutpostOptions = {}, app?: (req: http.IncomingMessage, res: http.ServerResponse) => void): Promise<void> {
+async function within(run: (world: HeapWorld) => Promise<void>, options: HeapWorldOptions = {}, app?: (req: http.IncomingMessage, res: http.ServerResponse) => void): Promise<void> {
   const world = await heapWorld({ take: takeTiny, ...options }, app)
   try {
     await run(world)
@@ -165,7 +164,7 @@ test('a cancelled job brings the instance back into rotation', async () => {
     assert.equal((await world.ask('DELETE', '/jobs/unknown')).status, 404)
     await world.duck.abort()
     await request
-  }, { isolation: { inFlightMs: 20_000 } }, () => {})
+  }, { heap: { inFlightMs: 20_000 } }, () => {})
 })
 
 test('the endpoint\'s thread crashing brings the instance back into rotation', async () => {
@@ -178,7 +177,7 @@ test('the endpoint\'s thread crashing brings the instance back into rotation', a
     await until(() => world.duck.state === 'running')
     await world.duck.abort()
     await request
-  }, { isolation: { inFlightMs: 20_000 } }, () => {})
+  }, { heap: { inFlightMs: 20_000 } }, () => {})
 })
 
 test('a drain that begins meanwhile is not undone', async () => {
@@ -193,7 +192,7 @@ test('a drain that begins meanwhile is not undone', async () => {
     const refused = await world.ask('POST', '/heap/snapshots?isolate=true')
     assert.deepEqual([refused.status, refused.json.code], [409, 'ERR_LAMEDUCK_OPS_STATE'])
     await request
-  }, { isolation: { inFlightMs: 20_000 } }, () => {})
+  }, { heap: { inFlightMs: 20_000 } }, () => {})
 })
 
 test('the last ready instance is not taken out of rotation, unless forced', async () => {
@@ -221,7 +220,7 @@ test('two snapshots at once: the second is told who takes the first', async () =
     assert.deepEqual([second.status, second.json.code, second.json.by, second.json.job], [409, 'ERR_LAMEDUCK_OPS_BUSY', 'ann', json.id])
     await world.duck.abort()
     await held
-  }, { isolation: { inFlightMs: 20_000 } }, () => {})
+  }, { heap: { inFlightMs: 20_000 } }, () => {})
 })
 
 test('after-gc waits for the next major GC, in rotation, and not for ever', async () => {
@@ -233,7 +232,7 @@ test('after-gc waits for the next major GC, in rotation, and not for ever', asyn
     collect()
     assert.equal((await ended).state, 'done')
     assert.deepEqual(problemOf(await world.snapshot('when=after-gc')), ['failed', 504, 'ERR_LAMEDUCK_OPS_NO_GC'])
-  }, { afterGcMs: 300, afterMajorGC: () => new Promise<void>(resolve => {
+  }, { heap: { afterGcMs: 300 }, afterMajorGC: () => new Promise<void>(resolve => {
     collect = resolve
   }) })
 })

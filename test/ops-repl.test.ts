@@ -164,8 +164,10 @@ test('each line is audited by its digest before it is evaluated, and not evaluat
   assert.doesNotMatch(JSON.stringify(entries), /geheim/)
   await service.ask('/audit/off', undefined, 'GET')
   const { type, code } = await it.ask('eval', 'globalThis.unaudited = 1', { sideEffects: true })
+  const completed = await it.ask('complete', 'process.ar')
   await service.ask('/audit/on', undefined, 'GET')
   assert.deepEqual([type, code], ['error', 'ERR_LAMEDUCK_OPS_AUDIT'])
+  assert.deepEqual([completed.type, completed.code], ['error', 'ERR_LAMEDUCK_OPS_AUDIT'])
   assert.equal(await it.eval('typeof unaudited'), '"undefined"')
 })))
 

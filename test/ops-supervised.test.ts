@@ -86,13 +86,16 @@ test('an isolated snapshot under the supervisor: a replacement serves meanwhile,
   assert.equal(site.supervisor.status().workers.filter(({ state }) => state === 'ready').length, 1)
 })
 
-test('with recycle the worker that was looked into goes for good, and its replacement stays', async t => {
+test('with recycle the worker that was looked into goes for good once its file was fetched, whole, and its replacement stays', async t => {
   const site = await world(t)
   const first = await site.who()
-  // The worker goes once its file is finished, and its endpoint with it: the job's end may not be seen any more.
-  const job = snapshot(site, first, 'recycle=true').catch(() => undefined)
+  const job = snapshot(site, first, 'recycle=true&compress=false')
   const { failed } = await load(site, job)
   assert.deepEqual(failed, [])
+  const { result } = await job as { result: { artifact: { name: string } } }
+  // The worker goes with its endpoint, but waits for whoever asked.
+  const file = await ask({ path: join(site.folder, first, 'ops.sock') }, `/artifacts/${result.artifact.name}`)
+  assert.deepEqual(Object.keys(file.json).slice(0, 2), ['snapshot', 'nodes'])
   for (let i = 0; i < 200 && site.supervisor.status().workers.some(({ pid }) => String(pid) === first); i++) await sleep(50)
   assert.ok(!site.supervisor.status().workers.some(({ pid }) => String(pid) === first))
   assert.notEqual(await site.who(), first)

@@ -5,7 +5,7 @@ import { customRoute, type CustomSign, type OwnRoute } from './custom.ts'
 import { gcLog } from './gc/log.ts'
 import { gcPart } from './gc/part.ts'
 import { openArtifacts } from './heap/artifacts.ts'
-import { createJobs } from './heap/jobs.ts'
+import { createJobs, type Ledger } from './heap/jobs.ts'
 import { heapPart } from './heap/routes.ts'
 import type { Heartbeat } from './heartbeat.ts'
 import type { Authorize } from './http/doorkeeper.ts'
@@ -35,6 +35,8 @@ export interface Opening {
   custom: CustomSign[]
   /** Beyond those of the options: armed from code before a crash. */
   rules: RuleInput[]
+  /** Of the thread before, which crashed. */
+  ledger?: Ledger | undefined
 }
 
 /** What it answers. */
@@ -82,13 +84,15 @@ interface Open {
   close(): Promise<void>
 }
 
-async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean, { custom, rules }: Opening): Promise<Open> {
+async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean, { custom, rules, ledger }: Opening): Promise<Open> {
   const log = (message: string) => main.tell('log', message)
   const audit = createAudit({ file: settings.audit, onEntry: (entry: AuditEntry) => main.tell('audit', entry), log })
   const artifacts = await openArtifacts(settings.files)
   const note = (fields: Parameters<typeof audit.write>[0]) => void audit.write(fields).catch(() => {})
   const jobs = createJobs({
     ...settings.heavy,
+    ledger,
+    onLedger: kept => main.tell('jobs', kept),
     onChange: ({ id, kind, by, state, problem }, from) => note({ event: 'job', who: by, from, job: id, kind, state, ...(typeof problem?.code === 'string' && { code: problem.code }) }),
   })
   const { heap_size_limit: heapLimit } = worker ? await main.call<{ heap_size_limit: number }>('heap.statistics') : v8.getHeapStatistics()

@@ -3,7 +3,7 @@ export type { AuditEntry } from './http/audit.ts'
 export type { Param, Reply, Scope } from './http/route.ts'
 export { Ops, ops, type Address, type OpsEvents } from './ops.ts'
 export type {
-  AuthOptions, FileOptions, HeavyOptions, LimitOptions, Listen, OpsOptions, ProbeOptions, TokenOptions,
+  AuthOptions, FileOptions, HeapOptions, HeavyOptions, LimitOptions, Listen, OpsOptions, ProbeOptions, TokenOptions,
 } from './options.ts'
 export type { RuleInput } from './watch/rule.ts'
 export type { RuleReport } from './watch/rules.ts'

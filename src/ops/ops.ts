@@ -7,6 +7,7 @@ import { lastly } from '../core/lifecycle.ts'
 import { CustomRoutes, type CustomRoute } from './custom.ts'
 import { Heartbeat } from './heartbeat.ts'
 import type { Opened, Opening } from './assemble.ts'
+import type { Ledger } from './heap/jobs.ts'
 import type { AuditEntry } from './http/audit.ts'
 import type { Link } from './link.ts'
 import { outposts } from './outposts.ts'
@@ -55,6 +56,8 @@ export class Ops {
   #heartbeat = new Heartbeat().start()
   #custom = new CustomRoutes(message => this.#warn(message))
   #rules = new Map<string, RuleInput>()
+  /** Of the jobs, as the endpoint's thread told it: kept here, so that its crash loses no job and renews no budget. */
+  #ledger: Ledger | undefined
   #thread: Thread | undefined
   #address: Address = {}
   #stopOutposts = () => {}
@@ -207,7 +210,7 @@ export class Ops {
     this.#stopOutposts = this.#outposts(thread.link)
     try {
       const opened = await Promise.race([
-        thread.link.call<Opened>('open', { custom: this.#custom.signs, rules: [...this.#rules.values()] } satisfies Opening, { timeoutMs: START_MS }),
+        thread.link.call<Opened>('open', { custom: this.#custom.signs, rules: [...this.#rules.values()], ledger: this.#ledger } satisfies Opening, { timeoutMs: START_MS }),
         thread.ended.then(error => Promise.reject(error ?? new Error('its thread has ended'))),
       ])
       this.#address = opened.address
@@ -225,6 +228,9 @@ export class Ops {
 
   #outposts(link: Link): () => void {
     link.on('log', (message: string) => this.#warn(message))
+    link.on('jobs', (ledger: Ledger) => {
+      this.#ledger = ledger
+    })
     link.on('audit', (entry: AuditEntry) => {
       this.#emitter.emit('audit', entry)
       this.#tell(entry)
@@ -328,7 +334,8 @@ function asLameduck(error: unknown): LameduckError {
  * By default on a unix socket that only this user can open. It is part of the duck's lifecycle: reachable throughout a drain, closed last.
  *
  * @param options See {@link OpsOptions}.
- * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`; `ERR_LAMEDUCK_OPS_INSECURE` for an address that strangers can reach without TLS and authorisation.
+ * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`; `ERR_LAMEDUCK_OPS_INSECURE` for an address that strangers can reach without TLS and authorisation;
+ *   `ERR_LAMEDUCK_STATE` for a duck whose drain is over.
  */
 export function ops(options: OpsOptions = {}): Ops {
   return new Ops(options)

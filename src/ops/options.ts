@@ -101,6 +101,20 @@ export interface HeavyOptions {
   profileSeconds?: number
 }
 
+/** How long a heap snapshot waits, and for what. Milliseconds. */
+export interface HeapOptions {
+  /** `when=after-gc`: for a major GC. Default 300,000; then the job fails. */
+  afterGcMs?: number
+  /** `recycle`: for somebody to begin to fetch the finished file; a download that has begun is waited for, too. A drain ends it. Default 60,000. */
+  downloadMs?: number
+  /** `isolate`: beyond `lameduckMs`, for requests in flight. Default 30,000; then the job fails, unless forced. */
+  inFlightMs?: number
+  /** `isolate`: unready before the pause, so that balancers notice and clients are told to close. Default 2,000; less when nobody is left. */
+  lameduckMs?: number
+  /** `recycle`: out of rotation, for the file to be finished, and as long again for a download. Default 600,000; then the process is back in rotation. */
+  recycleMs?: number
+}
+
 /** Probes without a token. */
 export interface ProbeOptions {
   /** `/livez` fails when the main thread has been blocked for longer, unless for a diagnosis. Default 10,000. */
@@ -126,6 +140,7 @@ export interface OpsOptions {
   limits?: LimitOptions
   files?: FileOptions
   heavy?: HeavyOptions
+  heap?: HeapOptions
   /** The audit trail's file; false: it only goes to the `audit` event and function. Default `lameduck-<uid>/audit.log` in the folder for temporary files. */
   audit?: string | false
   /** Whether `/eval` and `/repl` exist. Default false. */
@@ -158,6 +173,7 @@ export interface Settings {
   limits: Required<LimitOptions>
   files: Required<FileOptions>
   heavy: Required<HeavyOptions>
+  heap: Required<HeapOptions>
   /** The audit trail's file; false: it only goes to the `audit` event and function. */
   audit: string | false
   health: Required<ProbeOptions>
@@ -180,5 +196,6 @@ export const DEFAULTS = {
   },
   files: { count: 10, bytes: 4 * 2 ** 30, ageMs: 86_400_000, freeBytes: 512 * 2 ** 20 },
   heavy: { cooldownMs: 60_000, perDay: 50, profileSeconds: 300 },
+  heap: { afterGcMs: 300_000, downloadMs: 60_000, inFlightMs: 30_000, lameduckMs: 2_000, recycleMs: 600_000 },
   health: { stuckMs: 10_000, timeoutMs: 2_000, groups: {} },
 } as const

@@ -3,6 +3,7 @@ import { BlockList, isIP } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
+import { LameduckError } from '../core/index.ts'
 import { check, checkDuration, checkKeys } from '../core/options.ts'
 import { DEFAULTS, type LimitOptions, type Listen, type OpsOptions, type Settings } from './options.ts'
 import { refusal } from './refusal.ts'
@@ -164,6 +165,13 @@ function settleHeavy(heavy: unknown): Settings['heavy'] {
   return all
 }
 
+function settleHeap(heap: unknown): Settings['heap'] {
+  checkKeys('options.heap', heap, DEFAULTS.heap)
+  const all = { ...DEFAULTS.heap, ...given(heap as object) }
+  for (const [name, value] of Object.entries(all)) checkDuration(`options.heap.${name}`, value)
+  return all
+}
+
 function settleHealth(health: unknown): Settings['health'] {
   checkKeys('options.health', health, DEFAULTS.health)
   const all = { ...DEFAULTS.health, ...given(health as object) } as Settings['health']
@@ -181,6 +189,10 @@ function settleHealth(health: unknown): Settings['health'] {
 /** What stays on the main thread: functions, and what has them. */
 function checkHere({ duck, loggers, logger, metrics, onAudit, lastReady, rules }: OpsOptions): void {
   check('options.duck', duck, duck === undefined || (typeof duck.drain === 'function' && typeof duck.stats === 'function'), 'what wrap() returns')
+  // Nothing would ever close it: a drain's end does.
+  if (duck?.state === 'drained' || duck?.state === 'aborted') {
+    throw new LameduckError('ERR_LAMEDUCK_STATE', `options.duck is ${duck.state}; allowed: one whose drain is not over`)
+  }
   check('options.loggers', loggers, loggers === undefined || isRecord(loggers), 'an object of loggers')
   for (const [name, one] of Object.entries(loggers ?? {})) {
     check('options.loggers', name, /^[\w.:-]{1,64}$/.test(name), 'names of letters, digits, _ . : and -, 64 at most')
@@ -194,7 +206,7 @@ function checkHere({ duck, loggers, logger, metrics, onAudit, lastReady, rules }
 }
 
 const KNOWN = {
-  duck: 0, listen: 0, hosts: 0, auth: 0, limits: 0, files: 0, heavy: 0, audit: 0, eval: 0, page: 0, thread: 0, health: 0, loggers: 0, logger: 0,
+  duck: 0, listen: 0, hosts: 0, auth: 0, limits: 0, files: 0, heavy: 0, heap: 0, audit: 0, eval: 0, page: 0, thread: 0, health: 0, loggers: 0, logger: 0,
   metrics: 0, onAudit: 0, lastReady: 0, rules: 0,
 } satisfies Record<keyof OpsOptions, 0>
 
@@ -229,6 +241,7 @@ export function settle(options: OpsOptions = {}): Settings {
     limits: settleLimits(own.limits ?? {}),
     files: settleFiles(own.files ?? {}),
     heavy: settleHeavy(own.heavy ?? {}),
+    heap: settleHeap(own.heap ?? {}),
     audit: settleAudit(own.audit),
     health: settleHealth(own.health ?? {}),
     metrics: own.metrics !== undefined,

@@ -55,7 +55,7 @@ function stream(streams: GcStreams): Route {
     scope: 'read',
     summary: 'Major garbage collections as they happen',
     description: 'Server-sent events: `gc` with a major GC as `GET /gc` lists it, and a comment every 15 s. With `Last-Event-ID` first '
-      + 'what was missed, of the last 100. A reader that falls 64 KB behind is cut off, and all end with the endpoint.',
+      + 'what was missed, of the last 100. A reader that falls 64 KB behind is cut off; it ends with the endpoint, and within seconds of the token that it was opened with.',
     problems: { 429: ['ERR_LAMEDUCK_OPS_STREAMS'] },
     success: { status: 200, types: ['text/event-stream'], description: 'an endless stream' },
     handler: call => streams.serve(call),

@@ -48,6 +48,17 @@ export interface Jobs {
   close(): Promise<void>
 }
 
+/** What is known of the jobs: the main thread keeps it for when the endpoint's thread crashes, which is to give nobody a new budget. */
+export interface Ledger {
+  jobs: JobReport[]
+  /** When heavy jobs began, in the last 24 hours. */
+  begun: number[]
+  /** When the last heavy job ended; -Infinity before the first. */
+  lastEnd: number
+  /** Whether a heavy one runs that counts. */
+  heavy: boolean
+}
+
 /** Of {@link createJobs}. */
 export interface JobsOptions {
   /** Between two heavy jobs: from the end of one to the start of the next. */
@@ -56,6 +67,10 @@ export interface JobsOptions {
   perDay: number
   /** Hears of every beginning and end: for the audit. */
   onChange?: (job: JobReport, from: string) => void
+  /** From before a crash: what ran then has failed. */
+  ledger?: Ledger | undefined
+  /** Hears of what is to be kept beyond a crash, at every change. */
+  onLedger?: (ledger: Ledger) => void
   /** Milliseconds since the epoch. */
   now?: () => number
 }
@@ -70,6 +85,8 @@ interface Job {
   controller: AbortController
   ended: Promise<JobReport>
 }
+
+const crashed = () => new Problem(500, 'ERR_LAMEDUCK_OPS_CRASHED', 'the endpoint\'s thread crashed while the job ran')
 
 function documentOf(error: unknown): Record<string, unknown> {
   if (error instanceof Problem) return error.toJSON()
@@ -87,8 +104,12 @@ class JobBook implements Jobs {
   #lastEnd = -Infinity
   #closed = false
 
+  /** Whether it counts. */
+  #counts = false
+
   constructor(options: JobsOptions) {
     this.#options = { now: Date.now, ...options }
+    if (options.ledger) this.#resume(options.ledger)
   }
 
   start(kind: string, who: Pick<Principal, 'name' | 'from'>, heavy: boolean, run: (work: Work) => Promise<unknown>): JobReport {
@@ -101,18 +122,24 @@ class JobBook implements Jobs {
     const controller = new AbortController()
     if (heavy) this.#heavy = report
     let counts = heavy
+    if (heavy) this.#counts = true
     const refund = () => {
       if (counts) this.#begun.splice(this.#begun.lastIndexOf(at), 1)
+      if (counts) this.#counts = false
       counts = false
+      this.#save()
     }
     const ended = this.#run(report, controller.signal, refund, run).then(() => {
       if (heavy) this.#heavy = undefined
       if (counts) this.#lastEnd = this.#options.now()
+      if (counts) this.#counts = false
+      this.#save()
       this.#options.onChange?.({ ...report }, who.from)
       return report
     })
     this.#jobs.set(report.id, { report, controller, ended })
     this.#forget()
+    this.#save()
     this.#options.onChange?.({ ...report }, who.from)
     return { ...report }
   }
@@ -167,9 +194,11 @@ class JobBook implements Jobs {
   async #run(report: JobReport, signal: AbortSignal, refund: () => void, run: (work: Work) => Promise<unknown>): Promise<void> {
     const progress = (phase: string, fraction?: number) => {
       if (report.state !== 'running') return
+      const isNew = report.phase !== phase
       report.phase = phase
       if (fraction === undefined) delete report.progress
       else report.progress = Math.min(1, Math.max(0, fraction))
+      if (isNew) this.#save()
     }
     try {
       // Not within start(): whoever starts it gets the report first.
@@ -184,6 +213,25 @@ class JobBook implements Jobs {
     report.endedAt = new Date(this.#options.now()).toISOString()
     delete report.progress
     if (report.state === 'done') report.phase = 'done'
+  }
+
+  #save(): void {
+    this.#options.onLedger?.({ jobs: this.list(), begun: [...this.#begun], lastEnd: this.#lastEnd, heavy: this.#counts })
+  }
+
+  /** Goes on where a thread that crashed was. Nobody knows how far its heavy job was: it counts. */
+  #resume({ jobs, begun, lastEnd, heavy }: Ledger): void {
+    const at = this.#options.now()
+    this.#begun = [...begun]
+    this.#lastEnd = heavy ? at : lastEnd
+    for (const known of jobs) {
+      const ran = known.state === 'running'
+      const report: JobReport = { ...known, ...(ran && { state: 'failed', endedAt: new Date(at).toISOString(), problem: crashed().toJSON() }) }
+      delete report.progress
+      this.#jobs.set(report.id, { report, controller: new AbortController(), ended: Promise.resolve(report) })
+      if (ran) this.#options.onChange?.({ ...report }, 'process')
+    }
+    this.#save()
   }
 
   #forget(): void {

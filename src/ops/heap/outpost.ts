@@ -3,9 +3,11 @@ import type { Duck } from '../../core/index.ts'
 import type { DrainReport } from '../../core/report.ts'
 import { Problem } from '../http/problem.ts'
 import type { Link } from '../link.ts'
+import type { HeapOptions } from '../options.ts'
 import type { Outpost } from '../part.ts'
+import { Downloads } from './downloads.ts'
 import { announcePause, isSupervised, replaced } from './supervision.ts'
-import { checkState, leaveRotation, type IsolationOptions } from './isolate.ts'
+import { checkState, leaveRotation } from './isolate.ts'
 import { checkHeadroom, headroom, pauseFor, takeSnapshot, type Headroom, type Taken } from './take.ts'
 
 /** What is asked of the main thread. */
@@ -17,6 +19,14 @@ export interface SnapshotOrder {
   isolate: boolean
   recycle: boolean
   force: boolean
+}
+
+/** News `heap.finished`: the endpoint is done with a raw file. */
+export interface FinishedNews {
+  /** Of the job. */
+  id: string
+  /** What has become of it, if anything. */
+  artifact?: string
 }
 
 /** What `heap.estimate` answers. */
@@ -32,13 +42,8 @@ export interface Estimate extends Headroom {
 export interface HeapOutpostOptions {
   /** From the GC hook: resolves right after the next natural major GC. Without it `when=after-gc` is refused with 501. */
   afterMajorGC?: (options?: { signal?: AbortSignal }) => Promise<unknown>
-  /** How long to wait for it. Default 300 000. */
-  afterGcMs?: number
   /** Whether this is the last ready instance of its group; undefined when nobody knows, which does not stop anything. */
   lastReady?: () => boolean | undefined | Promise<boolean | undefined>
-  isolation?: IsolationOptions
-  /** With `recycle`: how long to stay out of rotation for the file to be finished. Default 600 000. */
-  recycleMs?: number
   /**
    * Ends the process after the drain of `recycle`. Default: SIGTERM to itself, on which the lifecycle of the duck, drained by
    * then, exits with its own code.
@@ -78,16 +83,18 @@ class HeapPost {
   #duck: Duck | undefined
   #link: Link
   #options: HeapOutpostOptions
+  #times: Required<HeapOptions>
   #running: AbortController | undefined
   /** Files with what nobody may find later, by the job that they belong to: the raw snapshot, and what is made of it. */
   #raw = new Map<string, Set<string>>()
   #ended = false
   #offs: (() => void)[]
 
-  constructor(duck: Duck | undefined, link: Link, options: HeapOutpostOptions) {
+  constructor(duck: Duck | undefined, link: Link, options: HeapOutpostOptions, times: Required<HeapOptions>) {
     this.#duck = duck
     this.#link = link
     this.#options = options
+    this.#times = times
     link.offer({
       'heap.estimate': () => this.estimate(),
       'heap.check': (order: SnapshotOrder) => {
@@ -100,7 +107,7 @@ class HeapPost {
       link.on('heap.cancel', () => this.#running?.abort(cancelled())),
       link.on<{ id: string; path: string }>('heap.draft', ({ id, path }) => this.#raw.get(id)?.add(path)),
       // The endpoint has removed them by now.
-      link.on<{ id: string }>('heap.finished', ({ id }) => this.#forget(id)),
+      link.on<FinishedNews>('heap.finished', ({ id }) => this.#forget(id)),
     ]
     // So that there is an answer, if an old one, should main be blocked when somebody asks.
     link.tell('heap.estimate', this.estimate())
@@ -184,7 +191,7 @@ class HeapPost {
           giveBack = await replaced(signal)
         }
         phase('leaving the rotation')
-        comeBack = await leaveRotation(this.#duck, this.#options.isolation ?? {}, order.force, signal)
+        comeBack = await leaveRotation(this.#duck, this.#times, order.force, signal)
       }
       signal.throwIfAborted()
       phase('taking the snapshot', true)
@@ -199,7 +206,8 @@ class HeapPost {
   }
 
   #afterGc(signal: AbortSignal): Promise<unknown> {
-    const { afterMajorGC = () => Promise.resolve(), afterGcMs = 300_000 } = this.#options
+    const { afterMajorGC = () => Promise.resolve() } = this.#options
+    const { afterGcMs } = this.#times
     const late = () => new Problem(504, 'ERR_LAMEDUCK_OPS_NO_GC', `no major GC came within ${afterGcMs} ms`)
     return within(afterGcMs, signal, late, either => afterMajorGC({ signal: either }))
   }
@@ -223,20 +231,30 @@ class HeapPost {
     }
   }
 
-  /** Out of rotation until the file is finished; then the swollen process goes, or comes back if there is no file. */
+  /**
+   * Out of rotation until the file is finished, and fetched if somebody does so soon; then the swollen process goes, or comes back if there
+   * is no file.
+   */
   async #recycle(duck: Duck, { id }: SnapshotOrder, taken: Taken, signal: AbortSignal): Promise<void> {
-    const { recycleMs = 600_000, exit = terminate } = this.#options
+    const { exit = terminate } = this.#options
+    const { recycleMs, downloadMs } = this.#times
     let off = () => {}
+    const downloads = new Downloads(this.#link)
     const late = () => new Problem(504, 'ERR_LAMEDUCK_OPS_TIMEOUT', `the file was not finished within ${recycleMs} ms`)
-    const finished = within(recycleMs, signal, late, () => new Promise<boolean>(resolve => {
-      off = this.#link.on<{ id: string; ok: boolean }>('heap.finished', news => news.id === id && resolve(news.ok))
+    const finished = within(recycleMs, signal, late, () => new Promise<FinishedNews>(resolve => {
+      off = this.#link.on<FinishedNews>('heap.finished', news => news.id === id && resolve(news))
     }))
     this.#link.tell('heap.taken', { id, taken })
     try {
-      // A drain that somebody else began goes its own way.
-      if (await finished && !duck.signal.aborted) void duck.drain({ reason: 'recycled after a heap snapshot', lameduckMs: 0 }).then(exit)
+      const { artifact } = await finished
+      if (artifact === undefined) return
+      // A drain has its own deadline, and does not wait; nor is there anybody to fetch it from when the endpoint has gone.
+      await downloads.whole(artifact, downloadMs, recycleMs, AbortSignal.any([signal, duck.signal]))
+      // One that somebody else began goes its own way.
+      if (!duck.signal.aborted) void duck.drain({ reason: 'recycled after a heap snapshot', lameduckMs: 0 }).then(exit)
     } finally {
       off()
+      downloads.end()
     }
   }
 }
@@ -245,8 +263,8 @@ const cancelled = () => new Problem(409, 'ERR_LAMEDUCK_OPS_CANCELLED', 'the snap
 
 /** What the heap part needs on the main thread. */
 export function heapOutpost(options: HeapOutpostOptions = {}): Outpost {
-  return ({ duck, link }) => {
-    const post = new HeapPost(duck, link, options)
+  return ({ duck, link, settings }) => {
+    const post = new HeapPost(duck, link, options, settings.heap)
     return () => post.end()
   }
 }

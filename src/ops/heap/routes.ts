@@ -3,6 +3,7 @@ import type { Call, Param, Reply, Route } from '../http/route.ts'
 import { needScope } from '../http/scope.ts'
 import type { Bench, Part } from '../part.ts'
 import { send } from './download.ts'
+import type { DownloadNews } from './downloads.ts'
 import type { Estimate } from './outpost.ts'
 import { startSnapshot, type SnapshotParams } from './snapshot.ts'
 
@@ -64,7 +65,7 @@ const snapshots = (bench: Bench): Route => ({
     redact: flag('Without the live strings of the process. `false` needs scope `secrets`.', true),
     compress: flag('With gzip.', true),
     force: flag('Despite too little memory, a heap at its limit, requests that do not end, and as the last ready instance.', false),
-    recycle: flag('Out of rotation for good: when the file is finished the process drains and exits. Implies `isolate`; needs scope `control`, too.', false),
+    recycle: flag('Out of rotation for good: when the file is finished, and was fetched or nobody begins to within `heap.downloadMs`, the process drains and exits. Implies `isolate`; needs scope `control`, too.', false),
     reason: { in: 'query', type: 'string', description: 'For the audit.', max: 200 },
   },
   problems: {
@@ -133,7 +134,7 @@ function checkSecret(secret: boolean, { who }: Call): void {
   if (secret) needScope(who, 'secrets', 'the file holds live strings of the process: scope secrets is needed')
 }
 
-const artifacts = ({ artifacts }: Bench): Route[] => [
+const artifacts = ({ artifacts, main }: Bench, tell = (news: DownloadNews) => main.tell('heap.download', news)): Route[] => [
   {
     method: 'GET',
     path: '/artifacts',
@@ -157,13 +158,17 @@ const artifacts = ({ artifacts }: Bench): Route[] => [
     async handler(call) {
       const found = await artifacts.open(call.params.name as string)
       if (!found) throw noFile()
-      const { artifact, file } = found
+      const { artifact: { name, secret }, artifact, file } = found
+      let complete = false
       try {
-        checkSecret(artifact.secret, call)
-        call.note({ artifact: artifact.name })
-        const complete = await send(file, artifact, call)
-        if (complete && call.params.once === true) await artifacts.delete(artifact.name)
+        checkSecret(secret, call)
+        call.note({ artifact: name })
+        tell({ name, what: 'begun' })
+        // The answer to a HEAD is complete without a byte of the file.
+        complete = await send(file, artifact, call) && call.req.method === 'GET'
+        if (complete && call.params.once === true) await artifacts.delete(name)
       } finally {
+        tell({ name, what: complete ? 'whole' : 'broken' })
         await file.close()
       }
       return undefined
@@ -183,6 +188,7 @@ const artifacts = ({ artifacts }: Bench): Route[] => [
       checkSecret(found.artifact.secret, call)
       call.note({ artifact: found.artifact.name })
       await artifacts.delete(found.artifact.name)
+      tell({ name: found.artifact.name, what: 'whole' })
       return { status: 204 }
     },
   },

@@ -8,7 +8,7 @@ import { needScope } from '../http/scope.ts'
 import type { Bench } from '../part.ts'
 import type { Artifact, Draft } from './artifacts.ts'
 import type { JobReport, Work } from './jobs.ts'
-import type { Estimate, SnapshotOrder } from './outpost.ts'
+import type { Estimate, FinishedNews, SnapshotOrder } from './outpost.ts'
 import { copy, redact, type Redacted } from './redact.ts'
 import type { Taken } from './take.ts'
 
@@ -109,15 +109,15 @@ class Snapshot {
       throw error
     }
     this.#pass()
-    let ok = false
+    const news: FinishedNews = { id: work.id }
     try {
       const result = await this.#take(order, work)
-      ok = true
+      news.artifact = result.artifact.name
       return result
     } finally {
       // Main, which removes the raw file if this thread cannot, is told afterwards.
       await artifacts.sweep(order.path)
-      main.tell('heap.finished', { id: work.id, ok })
+      main.tell('heap.finished', news)
     }
   }
 

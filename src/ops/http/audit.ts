@@ -4,9 +4,9 @@ export interface AuditEntry {
   time: string
   /**
    * begin: before anything is done; end: what came of it; refused: with `count`, how often within a second; auth: a token file was read, or cannot
-   * be; or what happened without a request: `rule`, `worker`.
+   * be; or what happened without a request: `rule`, `worker`; complete: names were completed in the REPL, `count` times.
    */
-  event: 'begin' | 'end' | 'refused' | 'auth' | 'rule' | 'worker' | 'job'
+  event: 'begin' | 'end' | 'refused' | 'auth' | 'rule' | 'worker' | 'job' | 'complete'
   /** The call's number, the same at its begin and end. */
   call?: number
   who: string

@@ -3,6 +3,7 @@ import type { Audit } from './audit.ts'
 import { Problem } from './problem.ts'
 import { sendProblem, sendReply } from './respond.ts'
 import type { Call, Principal, Route, Scope } from './route.ts'
+import { Standing } from './standing.ts'
 
 /** What a call is made of, once it has passed every check. */
 export interface Passed {
@@ -13,8 +14,17 @@ export interface Passed {
   who: Principal
   req: IncomingMessage
   res: ServerResponse
-  /** See `Call`. */
-  recheck?: () => Promise<void>
+  /** Of a call that lasts: the check that it has passed, again. @throws {Problem} */
+  admit?: (() => Promise<void>) | undefined
+}
+
+/** A call whose line before it was written, if it has one. */
+interface Begun {
+  /** What its line after it has on top. */
+  notes: Record<string, unknown>
+  /** Whether the audit trail can be written. */
+  trail: boolean
+  tell(fields: Record<string, unknown>): Promise<void>
 }
 
 /** Anything but reading figures leaves a trace before and after. */
@@ -38,6 +48,8 @@ export class Calls {
   #last = 0
   #running = new Set<AbortController>()
   #open = new Set<Promise<void>>()
+  /** Of those that last. */
+  #standings = new Set<Standing>()
 
   constructor(audit: Audit, log: (message: string) => void) {
     this.#audit = audit
@@ -47,6 +59,11 @@ export class Calls {
   /** Tells every call that its time is over. */
   abort(): void {
     for (const controller of this.#running) controller.abort(new Problem(503, 'ERR_LAMEDUCK_OPS_CLOSED', 'the endpoint is closing'))
+  }
+
+  /** Looks whether the callers of those that last still may: tokens have changed. */
+  look(): void {
+    for (const standing of this.#standings) standing.look()
   }
 
   /** Waits until all calls have their last line in the audit, but not for ever: a handler may ignore its signal. */
@@ -82,16 +99,16 @@ export class Calls {
         resolve()
       })
     })
-    this.#running.add(controller)
+    const standing = this.#begun(passed, controller)
     const before = req.socket.bytesWritten
     try {
-      const reply = await route.handler(this.#call(passed, controller.signal, ended.notes, ended.trail))
+      const reply = await route.handler(this.#call(passed, controller.signal, standing, ended))
       if (reply && !res.destroyed) await sendReply(req, res, reply, more => (bytes += more))
     } catch (error) {
       code = this.#fail(passed, error, controller.signal, more => (bytes += more))
     }
     await closed
-    this.#running.delete(controller)
+    this.#over(controller, standing)
     const gone = !res.writableFinished
     // A client that left before the head of its answer has been told no status at all.
     const status = gone && !res.headersSent ? 499 : res.statusCode
@@ -112,16 +129,16 @@ export class Calls {
     let told = () => {}
     void this.#note(new Promise(resolve => (told = resolve)))
     const end = (fields: Record<string, unknown>) => {
-      if (!this.#running.delete(controller)) return
+      if (!this.#over(controller, standing)) return
       controller.abort(new Problem(499, 'ERR_LAMEDUCK_OPS_GONE', 'the client has gone'))
       void ended.tell({ bytes: socket.bytesWritten - before, ...fields }).then(told)
     }
-    this.#running.add(controller)
+    const standing = this.#begun(passed, controller)
     socket.once('close', () => end({ status: 101 }))
     // It may be gone since the checks, with no event to come.
     if (socket.destroyed) return end({ code: 'ERR_LAMEDUCK_OPS_GONE' })
     try {
-      await route.upgrade?.({ ...this.#call(passed, controller.signal, ended.notes, ended.trail), head })
+      await route.upgrade?.({ ...this.#call(passed, controller.signal, standing, ended), head })
     } catch (error) {
       const problem = this.#problemOf(error, route)
       end({ status: problem.status, code: problem.code })
@@ -131,16 +148,30 @@ export class Calls {
     return undefined
   }
 
-  #call({ params, who, req, res, recheck }: Passed, signal: AbortSignal, notes: Record<string, unknown>, trail: boolean): Call {
+  #begun({ admit }: Passed, controller: AbortController): Standing | undefined {
+    this.#running.add(controller)
+    const standing = admit && new Standing(admit, why => controller.abort(why))
+    if (standing) this.#standings.add(standing)
+    return standing
+  }
+
+  /** @returns Whether it was under way. */
+  #over(controller: AbortController, standing: Standing | undefined): boolean {
+    standing?.end()
+    if (standing) this.#standings.delete(standing)
+    return this.#running.delete(controller)
+  }
+
+  #call({ params, who, req, res }: Passed, signal: AbortSignal, standing: Standing | undefined, { notes, trail }: Begun): Call {
     // Without a trail nobody holds these: a handler that asks for them itself, for one artifact and not for another, refuses too.
     const all = [...who.scopes]
     const able = trail ? who
       : { ...who, scopes: new Set(all.filter(scope => !needTrail.has(scope))), withheld: new Set(all.filter(scope => needTrail.has(scope))) }
-    return { params, who: able, signal, req, res, ...(recheck && { recheck }), note: fields => void Object.assign(notes, fields) }
+    return { params, who: able, signal, req, res, ...(standing && { recheck: () => standing.check() }), note: fields => void Object.assign(notes, fields) }
   }
 
   /** @throws {Problem} 503 `ERR_LAMEDUCK_OPS_AUDIT` when the trail cannot be written and the call needs it. */
-  async #begin({ route, path, params, who, req }: Passed): Promise<{ notes: Record<string, unknown>; trail: boolean; tell(fields: Record<string, unknown>): Promise<void> }> {
+  async #begin({ route, path, params, who, req }: Passed): Promise<Begun> {
     const notes: Record<string, unknown> = {}
     if (!leavesTrace(route)) return { notes, trail: true, tell: () => Promise.resolve() }
     const startedAt = performance.now()

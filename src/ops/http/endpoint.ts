@@ -51,7 +51,7 @@ export interface Endpoint {
   listen(): Promise<{ url: string; path?: string }>
   /** Adds routes while it runs. @returns What takes them out again. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` */
   add(routes: readonly Route[]): () => void
-  /** Reads the token files again. @returns How many tokens are in force, and the files that could not be used: what was in them before still counts. */
+  /** Reads the token files again; what lasts and was begun with a token that is no longer in force ends. @returns How many tokens are in force, and the files that could not be used: what was in them before still counts. */
   reload(): { tokens: number; failed: string[] }
   /** Stops listening, tells every call that its time is over, and ends the connections: those that still get an answer within 500 ms. Idempotent. */
   close(): Promise<void>
@@ -109,8 +109,10 @@ class Door implements Endpoint {
       const params = checked({ path: match?.values ?? {}, query: target.query, body })
       // It may have gone, or we may be going, by now.
       if (res.destroyed) return
-      if (req.method === 'HEAD' && route.success.types.includes('text/event-stream')) this.#headOfStream(res, route)
-      else await this.#calls.run({ route, path: target.path, params, who, req, res })
+      const lasts = route.success.types.includes('text/event-stream')
+      const admit = lasts && route.scope !== null ? this.#admitAgain(req, route, target) : undefined
+      if (req.method === 'HEAD' && lasts) this.#headOfStream(res, route)
+      else await this.#calls.run({ route, path: target.path, params, who, req, res, admit })
     } catch (error) {
       const problem = this.#problemOf(error)
       this.#note(req, problem, visit)
@@ -134,8 +136,8 @@ class Door implements Endpoint {
       if (!route.upgrade) throw new Problem(400, 'ERR_LAMEDUCK_OPS_UPGRADE', 'this takes no upgrade')
       if (req.headers.upgrade?.toLowerCase() !== 'websocket') throw new Problem(426, 'ERR_LAMEDUCK_OPS_UPGRADE', 'this upgrades to a WebSocket only')
       const params = checked({ path: match?.values ?? {}, query: target.query, body: undefined })
-      const recheck = async () => checkScope(route, await this.#keeper.admit(req, target.path))
-      await this.#calls.upgrade({ route, path: target.path, params, who, req, res, recheck }, head)
+      const admit = this.#admitAgain(req, route, target)
+      await this.#calls.upgrade({ route, path: target.path, params, who, req, res, admit }, head)
     } catch (error) {
       const problem = this.#problemOf(error)
       this.#note(req, problem, visit)
@@ -176,7 +178,9 @@ class Door implements Endpoint {
   }
 
   reload(): { tokens: number; failed: string[] } {
-    return this.#keeper.reload()
+    const read = this.#keeper.reload()
+    this.#calls.look()
+    return read
   }
 
   close(): Promise<void> {
@@ -210,6 +214,11 @@ class Door implements Endpoint {
     const entry = entryFor(match, method)
     checkScope(entry.route, visit.who)
     return entry
+  }
+
+  /** For a call that outlives this check. */
+  #admitAgain(req: IncomingMessage, route: Route, { path }: Target): () => Promise<void> {
+    return async () => checkScope(route, await this.#keeper.admit(req, path))
   }
 
   async #body(req: IncomingMessage, res: ServerResponse, { method }: Route, { body }: Handover): Promise<Record<string, unknown> | undefined> {

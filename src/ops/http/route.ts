@@ -43,7 +43,10 @@ export interface Call {
   signal: AbortSignal
   req: IncomingMessage
   res: ServerResponse
-  /** Of an upgraded call, which outlives the check at its beginning: whether the caller may still. @throws {Problem} 401, 403 */
+  /**
+   * Of a call that lasts (an event stream, a WebSocket): whether the caller may still. `signal` is aborted with the problem when not, within
+   * seconds also without a call of this. @throws {Problem} 401, 403; 429 and 503 when it cannot be found out now.
+   */
   recheck?: () => Promise<void>
   /** Adds something to the audit's line of this call: a job's id, the digest of an expression. Never a secret. */
   note(fields: Record<string, unknown>): void

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { Collapse } from '../http/collapse.ts'
 import { Problem } from '../http/problem.ts'
 import type { Call } from '../http/route.ts'
 import type { Bench } from '../part.ts'
@@ -11,6 +12,9 @@ import { Evaluator, sourceName, type Order, type Outcome } from './evaluate.ts'
 
 /** Without a message from the client for so long, the session ends. */
 const IDLE_MS = 600_000
+
+/** Within which completions become one line of the audit: there is one with each key that is pressed. */
+const COMPLETIONS_MS = 10_000
 
 /** Messages that may wait for their turn. */
 const WAITING = 16
@@ -61,9 +65,9 @@ type Ws = { WebSocketServer: new (options: { noServer: true; maxPayload: number;
 
 /**
  * `/repl`: a read-eval-print loop over one WebSocket, see `Request` and `Answer` for its messages. One at a time. Each line is audited by
- * its digest before it is evaluated; a line that cannot be audited is not evaluated.
+ * its digest before it is evaluated; a line that cannot be audited is not evaluated. Completions are audited, too, by their number.
  *
- * Close codes: 1000 after the idle time, 1001 when the endpoint closes, 1009 (by `ws`) for a message above `limits.bodyBytes`.
+ * Close codes: 1000 after the idle time, 1001 when the endpoint closes, 1008 when the token is no longer in force, 1009 (by `ws`) for a message above `limits.bodyBytes`.
  */
 export class Repl {
   readonly #bench: Bench
@@ -125,6 +129,7 @@ class Session {
   readonly #call: Call
   readonly #evaluator: Evaluator
   readonly #idle: NodeJS.Timeout
+  readonly #completions: Collapse
   #last = Promise.resolve()
   #waiting = 0
   #ended = false
@@ -138,7 +143,12 @@ class Session {
     client.on('message', (data, binary) => this.#hear(data, binary))
     client.on('close', () => this.end())
     client.on('error', () => {})
-    call.signal.addEventListener('abort', () => this.leave(1001, 'the endpoint closes'), { once: true })
+    this.#completions = new Collapse(bench.audit, COMPLETIONS_MS)
+    call.signal.addEventListener('abort', () => {
+      const { status } = call.signal.reason as Problem
+      if (status === 503) this.leave(1001, 'the endpoint closes')
+      else this.leave(1008, 'the token is no longer in force')
+    }, { once: true })
     this.#send({ type: 'hello', node: process.version, idleMs, maxBytes: bench.settings.limits.bodyBytes })
   }
 
@@ -154,6 +164,7 @@ class Session {
     if (this.#ended) return
     this.#ended = true
     clearTimeout(this.#idle)
+    this.#completions.close()
     this.#evaluator.disconnect()
   }
 
@@ -180,23 +191,20 @@ class Session {
 
   async #answer(request: Request): Promise<void> {
     const { id, code } = request
-    if (request.type === 'isRecoverable') this.#send({ id, type: 'recoverable', recoverable: isRecoverable(code) })
-    else if (request.type === 'complete') this.#send({ id, type: 'completion', ...await complete(this.#evaluator.session, code, this.#evaluator.held) })
-    else await this.#evaluate(request)
+    if (request.type === 'isRecoverable') return this.#send({ id, type: 'recoverable', recoverable: isRecoverable(code) })
+    // The session may be older than the token's end.
+    await this.#call.recheck?.()
+    if (request.type === 'eval') return this.#evaluate(request)
+    const { name: who, from } = this.#call.who
+    await this.#completions.count('', { event: 'complete', who, from, path: '/repl' }).catch(unaudited('completed'))
+    return this.#send({ id, type: 'completion', ...await complete(this.#evaluator.session, code, this.#evaluator.held) })
   }
 
   async #evaluate(request: Request & { type: 'eval' }): Promise<void> {
     const { id, code, timeoutMs = 1_000, sideEffects = false, awaitPromise = true, depth = 2 } = request
-    // The session may be older than the token's end.
-    await this.#call.recheck?.().catch((error: unknown) => {
-      this.leave(1008, 'the token is no longer in force')
-      throw error
-    })
     const { name: who, from } = this.#call.who
     const line = { who, from, path: '/repl', sha256: createHash('sha256').update(code).digest('hex'), length: code.length, sideEffects }
-    await this.#bench.audit.write({ event: 'begin', ...line }).catch((error: unknown) => {
-      throw new Problem(503, 'ERR_LAMEDUCK_OPS_AUDIT', `it cannot be audited, so it was not evaluated: ${(error as Error).message}`)
-    })
+    await this.#bench.audit.write({ event: 'begin', ...line }).catch(unaudited('evaluated'))
     const begun = performance.now()
     const name = sourceName()
     const end = (fields: object) => this.#bench.audit.write({ event: 'end', ...line, durationMs: Math.round(performance.now() - begun), ...fields }).catch(() => {})
@@ -237,6 +245,10 @@ class Session {
   #send(answer: Answer): void {
     if (!this.#ended) this.#client.send(JSON.stringify(answer))
   }
+}
+
+const unaudited = (what: string) => (error: unknown): never => {
+  throw new Problem(503, 'ERR_LAMEDUCK_OPS_AUDIT', `it cannot be audited, so it was not ${what}: ${(error as Error).message}`)
 }
 
 function checked(message: unknown): Request | undefined {

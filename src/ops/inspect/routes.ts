@@ -165,7 +165,7 @@ const replRoute = (repl: Repl): Route => ({
   scope: 'eval',
   summary: 'A read-eval-print loop over a WebSocket, one at a time.',
   description: 'JSON messages: `{ id, type: "eval" | "complete" | "isRecoverable", code, … }`. Needs the optional package `ws`. As read-only as `/eval`. '
-    + 'Each line is audited by its SHA-256 and its length.',
+    + 'Each line is audited by its SHA-256 and its length, completions by their number. It ends within seconds of the token that it was opened with.',
   problems: { 409: ['ERR_LAMEDUCK_OPS_BUSY'], 426: ['ERR_LAMEDUCK_OPS_UPGRADE'], 501: ['ERR_LAMEDUCK_OPS_PEER'] },
   success: { status: 101, types: [], description: 'The WebSocket.' },
   upgrade: call => repl.upgrade(call),

@@ -75,7 +75,7 @@ on('snapshot', async begun => {
   const first = canIsolate ? 'The process leaves rotation, finishes what is in flight, and then' : 'There is no server to take out of rotation: the process'
   const room = fits ? `It needs about ${bytes(need)} of memory, and ${bytes(available)} are there.` : `It needs about ${bytes(need)} of memory, and only ${bytes(available)} are there: it will be refused.`
   const choice = await sure(at('snapshot').textContent, `${first} stands still for about ${span(pauseMs)}, with ${bytes(usedHeap)} of heap. ${room} The file is redacted.`,
-    [['after', 'Wait for the next major GC (5 minutes at most)']])
+    [['after', 'Wait for the next major GC (minutes, in a quiet process)']])
   return choice && start(`/heap/snapshots?when=${choice.after ? 'after-gc' : 'now'}&isolate=${canIsolate}`, begun)
 })
 on('heap-profile', begun => start('/heap/profile?seconds=10', begun))
