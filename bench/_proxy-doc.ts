@@ -2,7 +2,7 @@
  * Writes the tables of docs/proxies.md from bench/results: `npx tsx bench/_proxy-doc.ts`. A test fails when the page says
  * something else.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Rolling } from './_proxy-rolling.ts'
 import { median } from './_stats.ts'
@@ -19,7 +19,9 @@ type Row = Rolling & { name: string, proxy?: string }
 
 const page = new URL('../docs/proxies.md', import.meta.url)
 
-const load = (name: string) => JSON.parse(readFileSync(new URL(`results/${name}.json`, import.meta.url), 'utf8')) as Result<Row>
+const file = (name: string) => new URL(`results/${name}.json`, import.meta.url)
+
+const load = (name: string) => JSON.parse(readFileSync(file(name), 'utf8')) as Result<Row>
 
 function table(head: string[], rows: (string | number)[][]): string {
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
@@ -44,6 +46,15 @@ function proxy(name: string): string {
   return `${table(head, body)}\n\n${rows[0]?.restarts.length ?? 0} restarts each. ${circumstances(result)}`
 }
 
+function supervised(): string {
+  const result = load('proxy-supervised')
+  const body = result.rows.map(({ proxy, name, post, get, restarts }) => [
+    `${proxy}: ${name}`, post.failed, post.executed, post.twice, get.failed, post.sent + get.sent, stop({ restarts }),
+  ])
+  const head = ['', 'failed POSTs', 'of them executed', 'executed twice', 'failed GETs', 'requests', 'reload or stop, median ms']
+  return `${table(head, body)}\n\n${result.settings.restarts} of each. ${circumstances(result)}`
+}
+
 function reload(): string {
   const result = load('reload') as Result<Row & { least: number, throughput: number[] }>
   const { pm2, reloads, workers, connections } = result.settings
@@ -57,6 +68,7 @@ function reload(): string {
 /** The text of the page with the tables of bench/results. */
 export function withProxyTables(text: string): string {
   const tables: Record<string, () => string> = { nginx: () => proxy('nginx'), haproxy: () => proxy('haproxy'), reload }
+  if (existsSync(file('proxy-supervised'))) tables.supervised = supervised
   return text.replaceAll(/(<!-- (\w+) -->\n)[\s\S]*?(\n<!-- \/\2 -->)/g, (whole, open: string, name: string, close: string) => {
     const make = tables[name]
     return make ? `${open}${make()}${close}` : whole

@@ -12,20 +12,21 @@ import { freePorts } from './_ports.ts'
 export interface Program {
   args: (port: string, journal: string) => string[]
   env?: (port: string, journal: string) => NodeJS.ProcessEnv
+  /** Replaces what it runs while it goes on. Without it a restart is a SIGTERM, and another process. */
+  reload?: (port: string) => Promise<Restart>
+  /** The signals that end it at once, and its children with it. Default SIGKILL: it has none. */
+  abort?: readonly NodeJS.Signals[]
 }
 
 export interface Restart {
-  /** From SIGTERM until the process was gone. */
+  /** From SIGTERM until the process was gone; of a reload, until it was over. */
   drainMs: number
   /** It had to be killed. */
   killed: boolean
   code: number | null
 }
 
-/**
- * Two processes behind one proxy, or whatever is restarted in steps: a supervisor with one listener would have one port, and
- * `restart` would be its reload.
- */
+/** Processes behind one proxy, or whatever is restarted in steps: a supervisor has one port, and `restart` may be its reload. */
 export interface Upstream {
   /** Ports on 127.0.0.1, or paths of unix sockets: what PORT was set to. */
   readonly addresses: readonly string[]
@@ -38,26 +39,30 @@ export interface Upstream {
 }
 
 export interface InstancesOptions {
+  /** Of the processes, from 1 to 2. Default 2. */
+  count?: number | undefined
   /** How long one may take to end before it is killed. Default 10 000. */
   killMs?: number
   /** Unix sockets instead of ports. */
   sockets?: boolean | undefined
 }
 
-/** Two lone processes, each with a listener of its own. Resolves when both are ready. */
+/** Processes, each with a listener of its own. Resolves when all are ready. */
 export async function startInstances(program: Program, options: InstancesOptions = {}): Promise<Upstream> {
-  const { killMs = 10_000, sockets = false } = options
+  const { count = 2, killMs = 10_000, sockets = false } = options
   const folder = mkdtempSync(join(tmpdir(), 'lameduck-instances-'))
   const journal = join(folder, 'journal')
   closeSync(openSync(journal, 'a'))
   chmodSync(folder, 0o755) // nginx's workers are nobody
-  const addresses = sockets ? ['one', 'two'].map((name) => join(folder, `${name}.sock`)) : (await freePorts(2)).map(String)
+  const names = ['one', 'two'].slice(0, count)
+  const addresses = sockets ? names.map((name) => join(folder, `${name}.sock`)) : (await freePorts(count)).map(String)
   const instances = addresses.map((address) => new Instance(address, journal, program, killMs))
   const upstream: Upstream = {
     addresses,
     async restart(index) {
       const instance = instances[index]
       if (!instance) throw new Error(`no instance ${index}`)
+      if (program.reload) return program.reload(instance.address)
       const ended = await instance.stop()
       await instance.start()
       return ended
@@ -80,7 +85,7 @@ export async function startInstances(program: Program, options: InstancesOptions
 
 class Instance {
   output = ''
-  readonly #address: string
+  readonly address: string
   readonly #journal: string
   readonly #program: Program
   readonly #killMs: number
@@ -88,7 +93,7 @@ class Instance {
   #gone: Promise<unknown> = Promise.resolve()
 
   constructor(address: string, journal: string, program: Program, killMs: number) {
-    this.#address = address
+    this.address = address
     this.#journal = journal
     this.#program = program
     this.#killMs = killMs
@@ -97,16 +102,16 @@ class Instance {
   /** Resolves when its readiness passes. */
   async start(): Promise<void> {
     const { args, env } = this.#program
-    const child = spawn(process.execPath, args(this.#address, this.#journal), {
+    const child = spawn(process.execPath, args(this.address, this.#journal), {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, NODE_TEST_CONTEXT: undefined, PORT: this.#address, ...env?.(this.#address, this.#journal) },
+      env: { ...process.env, NODE_TEST_CONTEXT: undefined, PORT: this.address, ...env?.(this.address, this.#journal) },
     })
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => { this.output += chunk })
     const orphan = () => child.kill('SIGKILL')
     process.on('exit', orphan)
     this.#child = child
     this.#gone = once(child, 'close').then(() => { process.off('exit', orphan) })
-    while (!await isReady(this.#address)) {
+    while (!await isReady(this.address)) {
       if (child.exitCode !== null || child.signalCode !== null) {
         throw new Error(`an instance ended (${child.signalCode ?? child.exitCode}) before it was ready:\n${this.output}`)
       }
@@ -128,8 +133,10 @@ class Instance {
   }
 
   async kill(): Promise<void> {
-    this.#child?.kill('SIGKILL')
+    for (const signal of this.#program.abort ?? ['SIGKILL']) this.#child?.kill(signal)
+    const timer = setTimeout(() => this.#child?.kill('SIGKILL'), this.#killMs)
     await this.#gone
+    clearTimeout(timer)
   }
 }
 

@@ -21,7 +21,7 @@ export interface Proxy {
 }
 
 export interface ProxyOptions {
-  /** The ports of the two instances (or paths of unix sockets): what the file calls 3001 and 3002. */
+  /** The ports of the instances (or paths of unix sockets): what the file calls 3001 and 3002. */
   upstreams: readonly string[]
   /** A variant of the file. It must change something. */
   edit?: ((text: string) => string) | undefined
@@ -96,11 +96,12 @@ async function launch(name: ProxyName, { upstreams, edit }: ProxyOptions): Promi
 /** The example's file with these ports in place of its own. That is all that is changed. */
 function configuration(name: ProxyName, frontends: number[], upstreams: readonly string[], edit: ProxyOptions['edit']): string {
   const text = readFileSync(new URL(`../examples/${name}/${programs[name].file}`, import.meta.url), 'utf8')
+  const unix = name === 'nginx' ? 'unix:' : 'unix@'
   const edited = edit ? edit(text) : text
   if (edit && edited === text) throw new Error(`a variant of ${name} that changes nothing`)
   const own = new Map([
     ...frontends.map((port, index) => [8080 + index, `127.0.0.1:${port}`] as const),
-    ...upstreams.map((address, index) => [3001 + index, address.startsWith('/') ? `unix:${address}` : `127.0.0.1:${address}`] as const),
+    ...upstreams.map((address, index) => [3001 + index, address.startsWith('/') ? `${unix}${address}` : `127.0.0.1:${address}`] as const),
   ])
   return edited.replaceAll(/127\.0\.0\.1:(\d+)/g, (whole, port: string) => {
     const replacement = own.get(Number(port))

@@ -22,11 +22,12 @@ const swap = (from: string, to: string) => (text: string): string => {
 const wrapped = 'lameduckMs: 0, quietMs: 2_000, logger: console'
 const byDefault = swap(wrapped, 'logger: console')
 
+const listenOnSocket = swap("server.listen(process.env.PORT ?? 3001, '127.0.0.1')", 'server.listen({ path: process.env.PORT, writableAll: true })')
+
 /** As docs/proxies.md has it. */
 function onSocket(text: string): string {
   const leave = `wrap(server, { ${wrapped} }).on('state', state => { if (state === 'draining') unlinkSync(process.env.PORT) })`
-  const listen = swap("server.listen(process.env.PORT ?? 3001, '127.0.0.1')", 'server.listen({ path: process.env.PORT, writableAll: true })')
-  return `import { unlinkSync } from 'node:fs'\n${listen(swap(`wrap(server, { ${wrapped} })`, leave)(text))}`
+  return `import { unlinkSync } from 'node:fs'\n${listenOnSocket(swap(`wrap(server, { ${wrapped} })`, leave)(text))}`
 }
 
 export const variants: Record<ProxyName, Record<string, Variant>> = {
@@ -64,5 +65,32 @@ export const variants: Record<ProxyName, Record<string, Variant>> = {
       what: 'gone before the checks can tell',
       app: swap('lameduckMs: 2_000', 'lameduckMs: 0'),
     },
+  },
+}
+
+/** With lameduck's supervisor in place of lone processes. */
+export interface SupervisedVariant extends Variant {
+  /** Two supervisors, stopped and started one after the other, in place of one that is reloaded. */
+  whole?: boolean
+}
+
+/** The example's file with one `server` line in each group. */
+const oneServer = (text: string): string => text.replaceAll(/^ *server .*127\.0\.0\.1:3002.*\n/gm, '')
+
+const onePort: SupervisedVariant = { configuration: oneServer }
+// The supervisor holds the socket: no worker may take its path away.
+const oneSocket: SupervisedVariant = { configuration: oneServer, app: listenOnSocket, sockets: true }
+
+export const supervised: Record<ProxyName, Record<string, SupervisedVariant>> = {
+  nginx: {
+    'reload': onePort,
+    'reload, its defaults': { ...onePort, what: 'lameduckMs 2000, quietMs 100', app: byDefault },
+    'reload, unix socket': oneSocket,
+    'two supervisors, stopped and started': { whole: true },
+  },
+  haproxy: {
+    'reload': onePort,
+    'reload, unix socket': oneSocket,
+    'two supervisors, stopped and started': { whole: true },
   },
 }

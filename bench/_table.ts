@@ -20,11 +20,13 @@ export interface Result<Row> {
   columns: Column<Row>[]
   rows: Row[]
   notes?: string[]
+  /** Only some of the rows, or too little of each: shown, but what bench/results has is kept. Default false. */
+  partial?: boolean
 }
 
 const results = new URL('results/', import.meta.url)
 
-export function publish<Row>({ bench, title, settings, columns, rows, notes = [] }: Result<Row>): void {
+export function publish<Row>({ bench, title, settings, columns, rows, notes = [], partial = false }: Result<Row>): void {
   const table = new Table({
     head: columns.map((column) => column.title),
     colAligns: columns.map((_, index) => index === 0 ? 'left' : 'right'),
@@ -33,6 +35,7 @@ export function publish<Row>({ bench, title, settings, columns, rows, notes = []
   for (const row of rows) table.push(columns.map(({ cell }) => String(cell(row) ?? '–')))
   console.log([`\n${title}`, table.toString(), ...notes, ''].join('\n'))
 
+  if (partial) return
   mkdirSync(results, { recursive: true })
   const document = { bench, title, ...circumstances(), settings, rows, notes }
   writeFileSync(new URL(`${bench}.json`, results), JSON.stringify(document, undefined, 2) + '\n')

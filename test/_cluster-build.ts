@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { build } from 'tsup'
+import { build, type Options } from 'tsup'
+import config from '../tsup.config.ts'
 
 const source = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
@@ -53,4 +54,12 @@ export async function buildCluster(format: 'esm' | 'cjs' = 'esm'): Promise<Built
     run: join(folder, 'run.js'),
     [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
   }
+}
+
+/** Builds the command line beside a build of the cluster, as the package does it. @returns Its program. */
+export async function buildCli({ folder }: Built): Promise<string> {
+  const own = (config as Options[]).find(({ entry }) => entry && 'cli' in entry)
+  if (!own) throw new Error('tsup.config.ts builds no command line')
+  await build({ ...own, outDir: folder, config: false, silent: true })
+  return join(folder, 'cli.js')
 }

@@ -78,6 +78,7 @@ export class FakeSystem implements System {
     return proc
   }
 
+  closeListeners = () => Promise.resolve()
   now = () => this.#now
   epoch = () => 1_000_000 + this.#now
   random = () => 0.5

@@ -12,6 +12,7 @@ import { buildCore } from '../bench/_build.ts'
 import { exampleApp } from '../bench/_proxy-examples.ts'
 import type { Upstream } from '../bench/_proxy-instances.ts'
 import { rollingRestart } from '../bench/_proxy-rolling.ts'
+import { DEFAULTS as CLUSTER } from '../src/cluster/options.ts'
 import { DEFAULTS } from '../src/core/options.ts'
 
 const run = promisify(execFile)
@@ -59,7 +60,10 @@ test('systemd gives a process more time to end than lameduck takes at most, and 
   const seconds = DEFAULTS.deadlineMs / 1_000
   const [lone, cluster] = [settings('app.service'), settings('app-cluster.service')]
   assert.equal(Number(lone['TimeoutStopSec']), seconds + 5)
-  assert.equal(Number(cluster['TimeoutStopSec']), seconds + 2 + 5)
+  // The supervisor's own SIGKILL comes 2 s after what it gives a worker.
+  const longest = CLUSTER.deadlineMs / 1_000 + 2
+  assert.equal(Number(cluster['TimeoutStopSec']), longest + 5)
+  assert.equal(Number(cluster['TimeoutStartSec']), Number(/--workers (\d+)/.exec(cluster['ExecStart'] ?? '')?.[1]) * (longest + 15))
   for (const unit of [lone, cluster]) assert.equal(unit['KillMode'], 'mixed')
   assert.match(cluster['ExecReload'] ?? '', /lameduck reload$/)
   assert.match(readFileSync(new URL('../examples/systemd/app.mjs', import.meta.url), 'utf8'), new RegExp(`deadlineMs: ${seconds}_000`))

@@ -13,9 +13,14 @@
  * nothing happens here, and all is as it would be without.
  *
  * The same answer keeps connections from a worker that listens, but has not proved itself yet, and from one that is told to go.
+ *
+ * When all are told to go there is nobody else. Node then closes the listener at the last worker's word, with whatever waits in it, and
+ * what was on its way to that worker comes back to nobody, and stays open until the primary exits. So the primary closes first: when
+ * nothing waits, and nothing is on its way (`closeListeners`). Measured behind nginx, POSTs lost per stop of a supervisor: 2.5 without.
  */
 import type { Worker } from 'node:cluster'
 import type { ChildProcess } from 'node:child_process'
+import { turn } from '../core/turn.ts'
 
 /** A message of node:cluster, of which these fields matter. */
 interface Internal {
@@ -30,14 +35,34 @@ interface Internal {
 /** How long a connection that nobody may have yet waits until it is offered again. */
 const AGAIN_MS = 20
 
+/** With connections that arrive without end, a listener is closed all the same after so long. */
+const LONGEST_MS = 2_000
+
 /** Which workers take connections, by the listener's key; `false`: not admitted yet, or withdrawn. */
-const takers = new Map<string, Map<Worker, boolean>>()
+const takers = new Map<string, Map<Handoff, boolean>>()
+
+/** How many connections were on their way to a worker, of all time, and how many of those got an answer. */
+const count = { offered: 0, answered: 0 }
+
+/**
+ * Closes the listeners of all workers, as soon as nothing waits in them and nothing is on its way. From then on connections are
+ * refused, which clients and balancers try again elsewhere; a worker closes what is no listener any more. What Node accepts in one turn
+ * it offers in the same one, as long as a worker is free: when two turns brought nothing new, and nothing is on its way, nothing waits.
+ */
+export async function closeListeners(): Promise<void> {
+  const until = performance.now() + LONGEST_MS
+  for (let calm = 0; calm < 2 && performance.now() < until;) {
+    const { offered } = count
+    await turn()
+    calm = count.offered === offered && count.answered === offered ? calm + 1 : 0
+  }
+  for (const [key, of] of takers) for (const taker of [...of.keys()]) taker.close(key)
+}
 
 const isCluster = (message: unknown): message is Internal => (message as Internal | null)?.cmd === 'NODE_CLUSTER'
 
 /** Watches over what is handed to a worker. Call it in the same turn as `cluster.fork()`. */
 export class Handoff {
-  #worker: Worker
   #process: ChildProcess
   #state: 'new' | 'admitted' | 'withdrawn' = 'new'
   /** By the sequence number, on their way: of which listener. */
@@ -45,7 +70,6 @@ export class Handoff {
   #left = false
 
   constructor(worker: Worker) {
-    this.#worker = worker
     this.#process = worker.process
     this.#process.on('internalMessage', message => this.#heard(message))
     this.#process.once('disconnect', () => {
@@ -67,9 +91,14 @@ export class Handoff {
     this.#enter('withdrawn')
   }
 
+  /** Node takes it for the worker's word, and closes the listener at the last one's. */
+  close(key: string): void {
+    this.#process.emit('internalMessage', { cmd: 'NODE_CLUSTER', act: 'close', key })
+  }
+
   #enter(state: 'admitted' | 'withdrawn'): void {
     this.#state = state
-    for (const of of takers.values()) if (of.has(this.#worker)) of.set(this.#worker, state === 'admitted')
+    for (const of of takers.values()) if (of.has(this)) of.set(this, state === 'admitted')
   }
 
   #interceptSend(): void {
@@ -86,6 +115,7 @@ export class Handoff {
     if (key === undefined) return true
     if (act === 'newconn' && seq !== undefined && handle) {
       this.#pending.set(seq, key)
+      count.offered++
       const others = this.#others(key, true)
       if (this.#state === 'admitted' || (this.#state === 'withdrawn' && !others)) return true
       // Not in the same turn: Node offers the worker the next one as soon as it has the answer.
@@ -94,15 +124,15 @@ export class Handoff {
       return false
     }
     if (ack !== undefined && !errno) {
-      const of = takers.get(key) ?? new Map<Worker, boolean>()
-      takers.set(key, of.set(this.#worker, this.#state === 'admitted'))
+      const of = takers.get(key) ?? new Map<Handoff, boolean>()
+      takers.set(key, of.set(this, this.#state === 'admitted'))
     }
     return true
   }
 
   #heard(message: unknown): void {
     if (!isCluster(message)) return
-    if (message.ack !== undefined) this.#pending.delete(message.ack)
+    if (message.ack !== undefined) this.#settle(message.ack)
     else if (message.act === 'close' && message.key !== undefined) this.#forget(message.key)
   }
 
@@ -126,18 +156,24 @@ export class Handoff {
   }
 
   #answer(seq: number, accepted: boolean): void {
-    if (!this.#pending.delete(seq)) return
-    this.#process.emit('internalMessage', { cmd: 'NODE_CLUSTER', ack: seq, accepted })
+    if (this.#settle(seq)) this.#process.emit('internalMessage', { cmd: 'NODE_CLUSTER', ack: seq, accepted })
+  }
+
+  /** @returns Whether it was on its way. */
+  #settle(seq: number): boolean {
+    const pending = this.#pending.delete(seq)
+    if (pending) count.answered++
+    return pending
   }
 
   /** Whether another worker takes connections of this listener; or will, once it is admitted. */
   #others(key: string, admitted: boolean): boolean {
-    return [...takers.get(key) ?? []].some(([worker, open]) => worker !== this.#worker && (open || !admitted))
+    return [...takers.get(key) ?? []].some(([taker, open]) => taker !== this && (open || !admitted))
   }
 
   #forget(key: string): void {
     const of = takers.get(key)
-    of?.delete(this.#worker)
+    of?.delete(this)
     if (of?.size === 0) takers.delete(key)
   }
 }

@@ -1,6 +1,6 @@
 import cluster, { type ClusterSettings } from 'node:cluster'
 import { preload } from './preload.ts'
-import { Handoff } from './handoff.ts'
+import { closeListeners, Handoff } from './handoff.ts'
 import type { ForkPlan, Proc, ProcEvents, System } from './system.ts'
 
 function fork({ exec, args, execArgv, cwd, env }: ForkPlan, on: ProcEvents): Proc {
@@ -34,6 +34,7 @@ function fork({ exec, args, execArgv, cwd, env }: ForkPlan, on: ProcEvents): Pro
 /** The process and the clock that there are. */
 export const nodeSystem: System = {
   fork,
+  closeListeners,
   now: () => performance.now(),
   epoch: () => Date.now(),
   after(ms, run) {
