@@ -45,18 +45,19 @@ const takers = new Map<string, Map<Handoff, boolean>>()
 const count = { offered: 0, answered: 0 }
 
 /**
- * Closes the listeners of all workers, as soon as nothing waits in them and nothing is on its way. From then on connections are
+ * Closes the listeners of these workers, as soon as nothing waits in them and nothing is on its way; those that begin to listen later do not. From then on connections are
  * refused, which clients and balancers try again elsewhere; a worker closes what is no listener any more. What Node accepts in one turn
  * it offers in the same one, as long as a worker is free: when two turns brought nothing new, and nothing is on its way, nothing waits.
  */
-export async function closeListeners(): Promise<void> {
+export async function closeListeners(handoffs: readonly Handoff[]): Promise<void> {
+  for (const handoff of handoffs) handoff.shut()
   const until = performance.now() + LONGEST_MS
   for (let calm = 0; calm < 2 && performance.now() < until;) {
     const { offered } = count
     await turn()
     calm = count.offered === offered && count.answered === offered ? calm + 1 : 0
   }
-  for (const [key, of] of takers) for (const taker of [...of.keys()]) taker.close(key)
+  for (const [key, of] of takers) for (const handoff of handoffs) if (of.has(handoff)) handoff.close(key)
 }
 
 const isCluster = (message: unknown): message is Internal => (message as Internal | null)?.cmd === 'NODE_CLUSTER'
@@ -68,6 +69,7 @@ export class Handoff {
   /** By the sequence number, on their way: of which listener. */
   #pending = new Map<number, string>()
   #left = false
+  #shut = false
 
   constructor(worker: Worker) {
     this.#process = worker.process
@@ -78,6 +80,7 @@ export class Handoff {
     // A write to one that has just died: its exit says the rest.
     worker.on('error', () => {})
     this.#interceptSend()
+    this.#interceptEmit()
     this.#interceptDisconnect()
   }
 
@@ -91,6 +94,11 @@ export class Handoff {
     this.#enter('withdrawn')
   }
 
+  /** One that is still starting would open the listener again: from now on it gets no answer when it asks for one. */
+  shut(): void {
+    this.#shut = true
+  }
+
   /** Node takes it for the worker's word, and closes the listener at the last one's. */
   close(key: string): void {
     this.#process.emit('internalMessage', { cmd: 'NODE_CLUSTER', act: 'close', key })
@@ -99,6 +107,16 @@ export class Handoff {
   #enter(state: 'admitted' | 'withdrawn'): void {
     this.#state = state
     for (const of of takers.values()) if (of.has(this)) of.set(this, state === 'admitted')
+  }
+
+  #interceptEmit(): void {
+    const target = this.#process
+    const emit = target.emit as (event: string, ...args: unknown[]) => boolean
+    target.emit = (event: string, ...args: unknown[]): boolean => {
+      const [message] = args
+      if (this.#shut && event === 'internalMessage' && isCluster(message) && message.act === 'queryServer') return true
+      return emit.call(target, event, ...args)
+    }
   }
 
   #interceptSend(): void {

@@ -3,6 +3,8 @@ import { preload } from './preload.ts'
 import { closeListeners, Handoff } from './handoff.ts'
 import type { ForkPlan, Proc, ProcEvents, System } from './system.ts'
 
+const handoffs = new WeakMap<Proc, Handoff>()
+
 function fork({ exec, args, execArgv, cwd, env }: ForkPlan, on: ProcEvents): Proc {
   const stdio = ['ignore', 'pipe', 'pipe', 'ipc']
   // Settings stay from one fork to the next: what is not wished for has to be said, too. Hence a cwd that is undefined.
@@ -14,7 +16,7 @@ function fork({ exec, args, execArgv, cwd, env }: ForkPlan, on: ProcEvents): Pro
   if (pid === undefined) throw new Error(`no process could be started for ${exec}`)
   worker.on('message', (message: unknown) => on.message(message))
   child.once('exit', (code, signal) => on.exit({ code, signal }))
-  return {
+  const proc: Proc = {
     pid,
     stdout: child.stdout,
     stderr: child.stderr,
@@ -29,12 +31,14 @@ function fork({ exec, args, execArgv, cwd, env }: ForkPlan, on: ProcEvents): Pro
       child.kill(signal)
     },
   }
+  handoffs.set(proc, handoff)
+  return proc
 }
 
 /** The process and the clock that there are. */
 export const nodeSystem: System = {
   fork,
-  closeListeners,
+  closeListeners: procs => closeListeners(procs.flatMap(proc => handoffs.get(proc) ?? [])),
   now: () => performance.now(),
   epoch: () => Date.now(),
   after(ms, run) {

@@ -42,8 +42,8 @@ export interface Proc {
 export interface System {
   /** @throws When there can be no further process (EAGAIN, ENOENT, …). */
   fork(plan: ForkPlan, on: ProcEvents): Proc
-  /** No more connections for anybody. What had been accepted is with a worker then. */
-  closeListeners(): Promise<void>
+  /** No more connections for these, who are all there are. What had been accepted is with one of them then. */
+  closeListeners(procs: readonly Proc[]): Promise<void>
   /** Milliseconds that never go back. */
   now(): number
   /** Milliseconds since 1970, as other processes see them. */
