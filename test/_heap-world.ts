@@ -5,6 +5,7 @@ import fs from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { MessageChannel } from 'node:worker_threads'
 import { wrap, type Duck } from '../src/core/index.ts'
 import { openArtifacts, type Artifacts } from '../src/ops/heap/artifacts.ts'
@@ -157,6 +158,37 @@ export async function heapWorld(
       await fs.rm(dir, { recursive: true, force: true })
     },
   }
+}
+
+/** Runs with a world whose snapshots are a small file, unless told otherwise. */
+export async function within(
+  run: (world: HeapWorld) => Promise<void>,
+  outpost: HeapWorldOptions = {},
+  app?: Parameters<typeof heapWorld>[1],
+  heavy?: Parameters<typeof heapWorld>[2],
+): Promise<void> {
+  const world = await heapWorld({ take: takeTiny, ...outpost }, app, heavy)
+  try {
+    await run(world)
+  } finally {
+    await world.close()
+  }
+}
+
+export async function until(what: () => boolean, ms = 5_000): Promise<void> {
+  for (const end = Date.now() + ms; !what(); await sleep(5)) if (Date.now() > end) throw new Error(`not ${what.toString()} within ${ms} ms`)
+}
+
+/** What a job that went wrong says. */
+export const problemOf = (job: JobReport) => [job.state, job.problem?.status, job.problem?.code]
+
+/** An application whose requests are answered when the test says so. */
+export function holding() {
+  let release = () => {}
+  const app = (_req: IncomingMessage, res: ServerResponse) => {
+    release = () => res.end('late')
+  }
+  return { app, release: () => release() }
 }
 
 function assertNever(): never {

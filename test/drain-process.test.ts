@@ -73,6 +73,22 @@ describe('the process', { concurrency: 3 }, () => {
     assert.ok(report().durationMs < 2_500, `took ${report().durationMs} ms`)
   }))
 
+  // pm2 gives 1.6 s unless told otherwise.
+  for (const [env, lame] of [[{ pm_id: '0', kill_timeout: '30000' }, true], [{ pm_id: '0' }, false], [{ kill_timeout: '30000' }, false]] as const) {
+    test(`SIGINT with ${JSON.stringify(env)} has ${lame ? 'a' : 'no'} lame duck`, () => service({ options: { lameduckMs: lame ? 400 : 4_000 } }, async ({ child, client, report }) => {
+      client.request('/')
+      await client.answer()
+      child.kill('SIGINT')
+      if (lame) {
+        await child.says(/^state lameduck/m)
+        client.request('/readyz')
+        assert.equal((await client.answer()).status, 503)
+      }
+      assert.equal((await child.exited).code, 0)
+      assert.ok(report().durationMs < 2_500, `took ${report().durationMs} ms`)
+    }, env))
+  }
+
   for (const [first, second, code] of [['SIGTERM', 'SIGTERM', 143], ['SIGTERM', 'SIGINT', 130], ['SIGINT', 'SIGINT', 130]] as const) {
     test(`${first}, then ${second}: exit ${code} at once`, () => service({}, async ({ child, client }) => {
       await busy(client, '/hang')

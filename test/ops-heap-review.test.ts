@@ -6,7 +6,6 @@ import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { after, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { openArtifacts } from '../src/ops/heap/artifacts.ts'
 import type { JobReport } from '../src/ops/heap/jobs.ts'
@@ -16,24 +15,11 @@ import { startSnapshot, type SnapshotResult } from '../src/ops/heap/snapshot.ts'
 import type { Scope } from '../src/ops/http/route.ts'
 import { redact } from '../src/ops/heap/redact.ts'
 import { DEFAULTS } from '../src/ops/options.ts'
-import { heapWorld, takeTiny, TINY, type HeapWorld, type HeapWorldOptions } from './_heap-world.ts'
+import { takeTiny, TINY, until, within } from './_heap-world.ts'
 import { freshToken, openDoor } from './_ops-door.ts'
 
 const root = await fs.mkdtemp(path.join(os.tmpdir(), 'lameduck-review-'))
 after(() => fs.rm(root, { recursive: true, force: true }))
-
-async function within(run: (world: HeapWorld) => Promise<void>, options: HeapWorldOptions = {}, app?: Parameters<typeof heapWorld>[1], heavy?: Parameters<typeof heapWorld>[2]): Promise<void> {
-  const world = await heapWorld({ take: takeTiny, ...options }, app, heavy)
-  try {
-    await run(world)
-  } finally {
-    await world.close()
-  }
-}
-
-async function until(what: () => boolean, ms = 5_000): Promise<void> {
-  for (const end = Date.now() + ms; !what(); await sleep(5)) assert.ok(Date.now() < end, `${what.toString()} within ${ms} ms`)
-}
 
 const codeOf = (job: JobReport | undefined) => [job?.state, job?.problem?.code]
 

@@ -10,34 +10,9 @@ import { startSnapshot, type SnapshotResult } from '../src/ops/heap/snapshot.ts'
 import { takeSnapshot } from '../src/ops/heap/take.ts'
 import { Problem } from '../src/ops/http/problem.ts'
 import { HeapSnapshot } from './_heap-snapshot.ts'
-import { heapWorld, takeTiny, TINY, type HeapWorld, type HeapWorldOptions } from './_heap-world.ts'
-
-/** Runs with a world whose snapshots are a small file, unless told otherwise. */
-async function within(run: (world: HeapWorld) => Promise<void>, options: HeapWorldOptions = {}, app?: (req: http.IncomingMessage, res: http.ServerResponse) => void): Promise<void> {
-  const world = await heapWorld({ take: takeTiny, ...options }, app)
-  try {
-    await run(world)
-  } finally {
-    await world.close()
-  }
-}
+import { holding, problemOf, takeTiny, TINY, until, within } from './_heap-world.ts'
 
 const resultOf = (job: JobReport) => job.result as SnapshotResult
-
-const problemOf = (job: JobReport) => [job.state, job.problem?.status, job.problem?.code]
-
-async function until(what: () => boolean, ms = 5_000): Promise<void> {
-  for (const end = Date.now() + ms; !what(); await sleep(5)) assert.ok(Date.now() < end, `${what.toString()} within ${ms} ms`)
-}
-
-/** A request that is answered when the test says so. */
-function holding() {
-  let release = () => {}
-  const app = (_req: http.IncomingMessage, res: http.ServerResponse) => {
-    release = () => res.end('late')
-  }
-  return { app, release: () => release() }
-}
 
 test('a snapshot is a job: 202, Location, phases, and in the end a redacted, compressed file that parses whole', async () => {
   await within(async world => {

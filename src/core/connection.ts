@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
+import type { Clearing } from './clearing.ts'
 import { isEventStream, watchHead } from './event-stream.ts'
 import type { Lingerer, Lingering } from './lingering.ts'
 import type { Recent, Settling } from './recent.ts'
@@ -28,8 +29,7 @@ export type ConnectionState = 'handshake' | 'fresh' | 'active' | 'idle' | 'upgra
 export interface Tracking {
   /** The server is out of rotation: its connections are to end with care. */
   readonly leaving: boolean
-  /** When it began to drain, on the clock of `performance.now()`; Infinity until then. */
-  readonly drainingSince: number
+  readonly clearing: Clearing
   readonly recent: Recent
   readonly lingering: Lingering
   served(): void
@@ -206,6 +206,7 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
   upgraded(): void {
     this.#state = 'upgraded'
     this.since = Math.ceil(performance.now())
+    this.#tracking.clearing.changed()
   }
 
   /** The server leaves: from here on it counts what arrives behind a request in flight. */

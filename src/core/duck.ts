@@ -12,7 +12,7 @@ import type { TrackerHost } from './host.ts'
 import { Hooks, type Hook, type HookOptions } from './hooks.ts'
 import { join } from './lifecycle.ts'
 import { Narrator } from './narrator.ts'
-import { check, checkKeys, plan, type DrainOptions, type Settings } from './options.ts'
+import { check, checkKeys, checkDuration, plan, type DrainOptions, type QuietOptions, type Settings } from './options.ts'
 import type { TrackOptions } from './partings.ts'
 import type { DrainReport, Stats } from './report.ts'
 import { requestSignal } from './request-signal.ts'
@@ -173,6 +173,32 @@ export class Duck {
       if (tracker.listener.returns) tracker.listener.giveUp()
     }
     this.#enter('lameduck')
+  }
+
+  /**
+   * In the lame duck, before a pause: closes the connections that are idle as a drain does, and goes on to do so until
+   * `resume()`, while what still comes is served. HTTP/2 sessions get GOAWAY; WebSockets and other upgraded sockets stay.
+   *
+   * @param options See {@link QuietOptions}.
+   * @returns What is left, as `stats()` counts it: once the connections have ended that were open at the call, but for upgraded
+   *   ones; or else when the time is over, or the lame duck.
+   * @throws {LameduckError} `ERR_LAMEDUCK_STATE` in any other state, `ERR_LAMEDUCK_OPTION`; as rejections.
+   */
+  async quiet(options: QuietOptions = {}): Promise<Stats> {
+    checkKeys('options', options, { timeoutMs: 0 })
+    const { timeoutMs = this.#settings.deadlineMs } = options
+    checkDuration('options.timeoutMs', timeoutMs)
+    if (this.#state !== 'lameduck') throw this.#wrongState('quiet()', 'lameduck')
+    let settle = () => {}
+    const over = new Promise<void>(resolve => {
+      settle = resolve
+    })
+    const timer = setTimeout(settle, timeoutMs)
+    this.#events.once('state', settle)
+    await Promise.race([over, Promise.all(this.#trackers.map(({ clearing }) => clearing.clear()))])
+    clearTimeout(timer)
+    this.#events.off('state', settle)
+    return this.stats()
   }
 
   /**

@@ -18,6 +18,15 @@ export interface Policy {
 /** PM2 and Windows have no SIGTERM to send: they send this message over IPC. */
 const SHUTDOWN = 'shutdown'
 
+/** How long pm2 waits for a process before SIGKILL, when no `kill_timeout` is set. It hands its settings on in the environment. */
+const PM2_KILL_MS = 1_600
+
+/** Somebody at a terminal does not want to wait for a lame duck. pm2 stops with SIGINT, too: it wants to, if it was told to leave time for one. */
+function isCtrlC(signal: NodeJS.Signals): boolean {
+  const { pm_id: pm2, kill_timeout: killMs } = process.env
+  return signal === 'SIGINT' && !(pm2 !== undefined && Number(killMs) > PM2_KILL_MS)
+}
+
 const CRASH = 'uncaught exception'
 
 /** How long the process waits for what is done last. */
@@ -97,7 +106,7 @@ class Lifecycle {
       this.#forceDown(signal, `${reason} after ${this.#reason}`)
       return
     }
-    void this.#goDown(reason, members.map(([member]) => member), signal === 'SIGINT')
+    void this.#goDown(reason, members.map(([member]) => member), isCtrlC(signal))
   }
 
   async #goDown(reason: string, members: Member[], atOnce = false): Promise<void> {

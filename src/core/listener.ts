@@ -1,5 +1,5 @@
 import cluster from 'node:cluster'
-import { renameSync, statSync } from 'node:fs'
+import { renameSync, statSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
 import { turn } from './turn.ts'
 
@@ -94,6 +94,17 @@ export class Listener {
     else close()
   }
 
+  /** The path of a unix socket goes first: then nobody comes into the accept queue behind our last look at it, as over TCP somebody may. */
+  #removePath(): void {
+    const address = this.#server.address()
+    if (typeof address !== 'string' || this.shared || this.#inode === undefined || inode(address) !== this.#inode) return
+    try {
+      unlinkSync(address)
+    } catch {
+      // Nor will libuv be able to.
+    }
+  }
+
   /** libuv removes the path of a unix socket with it, even when a successor has put its own there: so that one steps aside meanwhile. */
   #closeUnixSocket(path: string, close: () => void): void {
     const found = this.#inode === undefined ? undefined : inode(path)
@@ -121,6 +132,7 @@ export class Listener {
 
   /** Accepts what waits, then closes the listener alone. */
   async close(accepted: () => number): Promise<void> {
+    this.#removePath()
     await emptyAcceptQueue(this.#server, accepted)
     this.giveUp()
   }

@@ -235,6 +235,12 @@ export interface DrainOptions {
   reason?: string
 }
 
+/** Options of {@link Duck.quiet}. */
+export interface QuietOptions {
+  /** How long to wait for the connections to end, in milliseconds. Default: the option `deadlineMs`. */
+  timeoutMs?: number
+}
+
 /** How one drain is to go. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` */
 export function plan(options: DrainOptions, settings: Settings): Required<DrainOptions> {
   checkKeys('options', options, { deadlineMs: 0, lameduckMs: 0, reason: '' })

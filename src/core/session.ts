@@ -88,10 +88,10 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     return this.#used ? 'idle' : 'fresh'
   }
 
-  /** One that is in use is never quiet: it gets as long, from the beginning of the draining, to offer a good moment. */
+  /** One that is in use is never quiet: it gets as long, from the moment that the idle ones are closed, to offer a good one. */
   get quietSince(): number {
     if (this.#away) return Infinity
-    return this.#used ? Math.min(this.#arrived, this.#tracking.drainingSince) : this.#arrived
+    return this.#used ? Math.min(this.#arrived, this.#tracking.clearing.since) : this.#arrived
   }
 
   get leaving(): boolean {
@@ -119,11 +119,11 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     const { size } = this.#open
     this.#peak = Math.max(this.#peak, size)
     // Not at once: what arrived together with it is still on its way through Node's parser, and would be refused.
-    if (this.#tracking.drainingSince !== Infinity) setImmediate(() => this.#part(size))
+    if (this.#tracking.clearing.since !== Infinity) setImmediate(() => this.#part(size))
   }
 
   /**
-   * A stream has come in the drain. When with it there were as many as ever, this is the moment: no other is on its way from a client
+   * A stream has come since then. When with it there were as many as ever, this is the moment: no other is on its way from a client
    * that does so many things at once, and now waits for answers. That is every client that sends one after the other.
    */
   #part(size: number): void {

@@ -19,7 +19,7 @@ export interface Limits {
   headMs: number
 }
 
-/** Closes idle connections while draining, each as soon as it has been quiet long enough, and half received heads at their limit. */
+/** Closes idle connections, each as soon as it has been quiet long enough, and half received heads at their limit. */
 export class Sweep {
   #connections: Iterable<Tracked>
   #limits: Limits
@@ -127,15 +127,19 @@ export class Sweep {
    * Each connection is looked at once more right before its end, after a poll.
    */
   async #closeAll(due: readonly Tracked[]): Promise<void> {
-    await this.#inBatches(due, connection => {
-      if (this.#due(connection) <= performance.now()) this.#end(connection)
+    const ended: Tracked[] = []
+    await this.#inBatches(due, () => this.#stopped, connection => {
+      if (this.#due(connection) > performance.now()) return
+      ended.push(connection)
+      this.#end(connection)
     })
-    await this.#inBatches(due, connection => connection.linger())
+    // Stopped or not: nobody else would read what comes on them, and so see their end.
+    await this.#inBatches(ended, () => false, connection => connection.linger())
   }
 
-  async #inBatches(connections: readonly Tracked[], act: (connection: Tracked) => void): Promise<void> {
+  async #inBatches(connections: readonly Tracked[], stopped: () => boolean, act: (connection: Tracked) => void): Promise<void> {
     let patience = PATIENCE
-    for (let i = 0; i < connections.length && !this.#stopped;) {
+    for (let i = 0; i < connections.length && !stopped();) {
       const before = performance.now()
       await turn()
       const slow = performance.now() - before > SLOW_MS

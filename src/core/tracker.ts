@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
 import tls from 'node:tls'
 import { Admission } from './admission.ts'
+import { Clearing } from './clearing.ts'
 import { compat } from './compat.ts'
 import { Connection, connectionOf, isAside, type Tracking } from './connection.ts'
 import { endEventStream, isEventStream } from './event-stream.ts'
@@ -20,7 +21,6 @@ import { Partings } from './partings.ts'
 import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
 import { endTunnels, Session, sessionOf, socketOf } from './session.ts'
-import { Sweep } from './sweep.ts'
 import type { Tracked } from './tracked.ts'
 import { follow, wireOf } from './websocket.ts'
 import { closeAllConnections, type WrappableServer } from './wrappable.ts'
@@ -35,14 +35,13 @@ export class Tracker implements Tracking {
   readonly lingering: Lingering
   readonly recent = new Recent()
   readonly partings: Partings
+  readonly clearing: Clearing
   /** When the last connection was accepted, on the clock of `performance.now()`. */
   acceptedAt = -Infinity
-  drainingSince = Infinity
   #phase: 'running' | 'lameduck' | 'draining' = 'running'
   #settings: Settings
   #host: TrackerHost
   #admission: Admission
-  #sweep: Sweep
   #secure: boolean
   /** Every socket is held: none was there before, none was patched by somebody else. */
   #complete: boolean
@@ -62,7 +61,7 @@ export class Tracker implements Tracking {
     this.lingering = new Lingering(settings.lingerMs, fault)
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
-    this.#sweep = new Sweep(this.connections, settings, () => this.#complete && findHalves(this.connections, server), fault)
+    this.clearing = new Clearing(this.connections, settings, () => this.#complete && findHalves(this.connections, server), fault)
     this.partings = new Partings(settings, fault)
     this.#complete = !server.listening
     this.#secure = server instanceof tls.Server
@@ -95,6 +94,7 @@ export class Tracker implements Tracking {
   /** Back from lame duck. Responses that have said `close` by now keep their word. */
   resume(): void {
     this.#phase = 'running'
+    this.clearing.stop()
     this.listener.comeBack()
     this.server.off('checkContinue', this.#continue)
   }
@@ -107,8 +107,7 @@ export class Tracker implements Tracking {
   async drain(leftMs: number): Promise<void> {
     this.lameduck()
     this.#phase = 'draining'
-    this.drainingSince = performance.now()
-    this.#sweep.start()
+    this.clearing.start()
     // One walk for both: ten thousand idle ones are not to hold up the event loop.
     const upgraded: Connection[] = []
     for (const connection of this.connections) {
@@ -121,7 +120,7 @@ export class Tracker implements Tracking {
     await this.listener.close(() => this.counters.accepted)
     if (this.connections.size > 0) await this.#empty.opened
     clearTimeout(tunnels)
-    this.#sweep.stop()
+    this.clearing.stop()
     const unknown = setTimeout(() => void this.#destroyUnknown(), this.#settings.upgradedMs)
     await this.listener.end()
     clearTimeout(unknown)
@@ -131,7 +130,7 @@ export class Tracker implements Tracking {
   /** Ends everything now: what is left is destroyed, and named. */
   abort(why: 'deadline' | 'abort'): void {
     this.#phase = 'draining'
-    this.#sweep.stop()
+    this.clearing.stop()
     this.partings.stop()
     this.listener.giveUp()
     for (const connection of this.connections) connection.destroy(why)
@@ -156,7 +155,7 @@ export class Tracker implements Tracking {
     this.#release()
     this.server.off('checkContinue', this.#continue)
     this.listener.unwrap()
-    this.#sweep.stop()
+    this.clearing.stop()
     this.recent.stop()
     this.lingering.stop()
     this.partings.stop()
@@ -175,12 +174,13 @@ export class Tracker implements Tracking {
   }
 
   idle(): void {
-    if (this.#phase === 'draining') this.#sweep.wake()
+    this.clearing.wake()
   }
 
   gone(connection: Tracked): void {
     this.connections.delete(connection)
     if (connection instanceof Connection) this.#handshakes.forget(connection)
+    this.clearing.changed()
     if (this.connections.size > 0) return
     this.lingering.stop()
     this.partings.stop()
@@ -277,7 +277,7 @@ export class Tracker implements Tracking {
     if (connection) this.connections.delete(connection)
     const session = new Session(http2, connection?.socket ?? socket, this)
     this.connections.add(session)
-    if (this.#phase === 'draining') this.#sweep.wake()
+    this.clearing.wake()
     return session
   }
 
@@ -297,7 +297,7 @@ export class Tracker implements Tracking {
   #track(socket: Socket, handshake = false): Connection {
     const connection = new Connection(socket, this, handshake)
     this.connections.add(connection)
-    if (this.#phase === 'draining') this.#sweep.wake()
+    this.clearing.wake()
     return connection
   }
 

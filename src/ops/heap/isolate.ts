@@ -4,9 +4,9 @@ import { Problem } from '../http/problem.ts'
 
 /** How an instance leaves the rotation before a pause. */
 export interface IsolationOptions {
-  /** How long to be unready before the pause, so that balancers notice and clients are told to close. Default 2 000. Less when nobody is left. */
+  /** How long to be unready before idle connections are closed, so that balancers notice and clients are told to close. Default 2 000. Less when nobody is left. */
   lameduckMs?: number
-  /** How long to wait beyond that for requests in flight. Default 30 000. */
+  /** How long to wait beyond that for requests in flight, and for idle connections to end. Default 30 000. */
   inFlightMs?: number
 }
 
@@ -27,19 +27,37 @@ export function checkState(duck: Duck): void {
   if (isDraining(duck)) throw new Problem(409, 'ERR_LAMEDUCK_OPS_STATE', `the process is going down (${duck.state})`)
 }
 
-/** Waits until nothing is in flight and everybody has had the time to go elsewhere. */
+/** @throws {Problem} 409 `ERR_LAMEDUCK_OPS_STATE`, also when somebody else has put it back into rotation. */
+function checkLameDuck(duck: Duck): void {
+  checkState(duck)
+  if (duck.state !== 'lameduck') throw new Problem(409, 'ERR_LAMEDUCK_OPS_STATE', 'somebody has put the instance back into rotation')
+}
+
+/**
+ * Waits until everybody has had the time to go elsewhere, then closes what is idle: who keeps a connection for later would send
+ * on it in the pause, and wait. Done when those connections have ended and nothing is in flight. The listener stays open: a
+ * client that has nobody else to go to is better served late than not at all.
+ */
 async function emptied(duck: Duck, { lameduckMs = 2_000, inFlightMs = 30_000 }: IsolationOptions, force: boolean, signal: AbortSignal): Promise<void> {
   const began = performance.now()
   let [accepted, calmSince] = [-1, began]
+  const idle = { closing: false, closed: false }
+  const closed = () => {
+    idle.closed = true
+  }
   for (;;) {
     signal.throwIfAborted()
-    checkState(duck)
+    checkLameDuck(duck)
     const { connections, inFlight, counters } = duck.stats()
     const now = performance.now()
     if (connections.total > 0 || counters.accepted !== accepted) calmSince = now
     accepted = counters.accepted
     const told = now - began >= lameduckMs || now - calmSince >= CALM_MS
-    if (told && inFlight.length === 0) return
+    if (told && !idle.closing) {
+      idle.closing = true
+      void duck.quiet({ timeoutMs: inFlightMs }).then(closed, closed)
+    }
+    if (idle.closed && inFlight.length === 0) return
     if (now - began >= lameduckMs + inFlightMs) {
       if (force) return
       const detail = `${inFlight.length} requests are still in flight after ${Math.round(now - began)} ms out of rotation`
