@@ -1,6 +1,6 @@
 /**
  * An instance with a heap of small objects, for snapshot.ts: `--heap-mb N --handler-ms N`. Over IPC it is told to take a
- * snapshot, isolated or not, and says what that took.
+ * snapshot, isolated or not, or to be busy for as long, out of rotation in the same way; and says what that took.
  */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util'
 import v8 from 'node:v8'
 import { MessageChannel } from 'node:worker_threads'
 import { wrap } from '../src/core/index.ts'
+import { leaveRotation } from '../src/ops/heap/isolate.ts'
 import { heapOutpost, type SnapshotOrder } from '../src/ops/heap/outpost.ts'
 import type { Taken } from '../src/ops/heap/take.ts'
 import { Link } from '../src/ops/link.ts'
@@ -20,6 +21,8 @@ export interface Started {
   port: number
   heapMB: number
 }
+
+export type Order = { isolate: boolean } | { busyMs: number }
 
 const { values } = parseArgs({ options: { 'heap-mb': { type: 'string', default: '200' }, 'handler-ms': { type: 'string', default: '5' } } })
 const handlerMs = Number(values['handler-ms'])
@@ -38,10 +41,19 @@ const { port1, port2 } = new MessageChannel()
 const endpoint = new Link(port2)
 heapOutpost()({ duck, link: new Link(port1), settings: { heap: DEFAULTS.heap } as Settings })
 
-process.on('message', (message: { isolate: boolean } | 'end') => {
+process.on('message', (message: Order | 'end') => {
   if (message === 'end') process.exit()
+  else if ('busyMs' in message) void busy(message.busyMs)
   else void snapshot(message.isolate)
 })
+
+/** The control: a pause that is none of V8's. */
+async function busy(ms: number): Promise<void> {
+  const comeBack = await leaveRotation(duck, DEFAULTS.heap, false, new AbortController().signal)
+  for (const until = performance.now() + ms; performance.now() < until;);
+  comeBack()
+  process.send?.({ pauseMs: ms })
+}
 
 async function snapshot(isolate: boolean): Promise<void> {
   const path = join(tmpdir(), `lameduck-bench-${process.pid}-${Date.now()}.heapsnapshot`)

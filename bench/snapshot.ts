@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Options } from './_options.ts'
 import { BalancedLoad, type Sample } from './_snapshot-load.ts'
-import type { Started } from './_snapshot-server.ts'
+import type { Order, Started } from './_snapshot-server.ts'
 import { quantile } from './_stats.ts'
 import { fixed, progress, publish } from './_table.ts'
 
@@ -50,7 +50,7 @@ async function start(heapMB: number): Promise<{ child: ChildProcess } & Started>
 
 const during = (samples: Sample[], from: number, to: number) => samples.filter(({ at, ms }) => at + ms >= from && at <= to)
 
-export async function measure(name: string, heapMB: number, isolate: boolean, load = connections): Promise<Row> {
+export async function measure(name: string, heapMB: number, order: Order, load = connections): Promise<Row> {
   const servers = await Promise.all([start(heapMB), start(heapMB)])
   try {
     const clients = new BalancedLoad(servers.map(({ port }) => port), load, thinkMs)
@@ -59,7 +59,7 @@ export async function measure(name: string, heapMB: number, isolate: boolean, lo
     await sleep(ownMs)
     const ordered = performance.now()
     const [{ child }] = servers
-    child.send({ isolate })
+    child.send(order)
     const [taken] = await once(child, 'message') as [{ pauseMs: number; error?: string }]
     if (taken.error !== undefined) throw new Error(taken.error)
     await sleep(afterMs)
@@ -87,11 +87,15 @@ export async function measure(name: string, heapMB: number, isolate: boolean, lo
 export async function run({ quick }: Options): Promise<void> {
   const heapMB = quick ? 60 : 200
   const rows: Row[] = []
-  for (const isolate of [true, false]) {
-    const name = isolate ? 'with isolate' : 'without'
+  const row = async (name: string, order: Order) => {
     progress(`snapshot, ${name}`)
-    rows.push(await measure(name, heapMB, isolate))
+    const measured = await measure(name, heapMB, order)
+    rows.push(measured)
+    return measured
   }
+  const { pauseMs } = await row('with isolate', { isolate: true })
+  await row('control: a busy loop in its place', { busyMs: pauseMs })
+  await row('without', { isolate: false })
   progress('')
   publish<Row>({
     bench: 'snapshot',
