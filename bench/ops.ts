@@ -212,7 +212,7 @@ async function burst(count: number, rounds: number): Promise<{ rows: Row[]; audi
 
 export async function run({ quick }: Options): Promise<void> {
   execSync('npx tsup --no-dts --silent', { cwd: fileURLToPath(new URL('..', import.meta.url)) })
-  const rows = [...await whileBlocked('loop', quick ? 2 : 10), ...await whileBlocked('snapshot', 0)]
+  const rows = [...await whileBlocked('loop', quick ? 2 : 8), ...await whileBlocked('snapshot', 0)]
   const { rows: disturbed, auditLines, refused, seconds } = await burst(quick ? 1_000 : 10_000, quick ? 1 : 2)
   rows.push(...disturbed)
   const { perSecond, cpu } = await cost(quick ? 1 : 8)
