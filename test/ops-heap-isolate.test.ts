@@ -55,6 +55,18 @@ test('two isolated snapshots, one after the other, both leave the instance in ro
   })
 })
 
+test('what is idle has its time, and is not what an isolation fails for', async () => {
+  await within(async world => {
+    const { hostname: host, port } = new URL(world.appUrl)
+    // It never ends the connection from its side.
+    const client = await Client.open({ host, port: Number(port) }, { polite: false })
+    client.request('/')
+    await client.answer()
+    assert.equal((await world.snapshot('isolate=true')).state, 'done')
+    client.destroy()
+  }, { heap: { inFlightMs: 0 } })
+})
+
 test('somebody puts the instance back into rotation meanwhile: it is not paused', async () => {
   const held = holding()
   await within(async world => {

@@ -13,7 +13,7 @@ import { ask, askUntil, freshToken } from './_ops.ts'
 
 const auth = (token: string) => ({ tokens: [{ name: 'operator', scopes: ['read' as const, 'control' as const], token }] })
 
-test('rules that are armed from code are listed, refused when wrong, and still armed after the endpoint\'s thread has crashed', async () => {
+test('rules are listed, refused when wrong, and still armed after the endpoint\'s thread has crashed', async () => {
   const token = freshToken()
   const workers: Worker[] = []
   const note = (worker: Worker) => void workers.push(worker)
@@ -26,13 +26,14 @@ test('rules that are armed from code are listed, refused when wrong, and still a
     await endpoint.rules.arm({ name: 'gone', when: { leak: 'suspected' }, action: 'log' })
     assert.equal(await endpoint.rules.disarm('gone'), true)
     await assert.rejects(endpoint.rules.arm({ name: 'bad', when: { series: 'usedHeap', overPercent: 900 }, action: 'log' }), { code: 'ERR_LAMEDUCK_OPS_RULE' })
+    assert.equal((await ask(endpoint.address, '/rules/byhand', { method: 'PUT', token, body: { when: { leak: 'suspected' }, action: 'log' } })).status, 200)
     const crashed = new Promise<Error>(resolve => void endpoint.on('crash', resolve))
     void workers.at(-1)?.terminate()
     await crashed
     for (let i = 0; i < 100 && workers.length < 2; i++) await new Promise(resolve => void setTimeout(resolve, 50))
     const { json } = await askAgain(endpoint.address, token)
-    assert.deepEqual((json.rules as { name: string }[]).map(({ name }) => name), ['full'])
-    assert.deepEqual((await endpoint.rules.list()).map(({ name }) => name), ['full'])
+    assert.deepEqual((json.rules as { name: string }[]).map(({ name }) => name), ['full', 'byhand'])
+    assert.deepEqual((await endpoint.rules.list()).map(({ name, by }) => `${name} by ${by}`), ['full by code', 'byhand by operator'])
   } finally {
     process.off('worker', note)
     await endpoint.close()

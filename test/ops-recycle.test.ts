@@ -48,6 +48,22 @@ test('with recycle and nobody who fetches the file the process goes all the same
   await until('its end', () => exits.length === 1)
 }))
 
+test('with recycle a caller who is refused the file keeps the process for nobody', () => within({ downloadMs: 300 }, async (world, exits) => {
+  const name = nameOf(await world.snapshot('recycle=true&redact=false', ['diag', 'control', 'secrets']))
+  assert.equal((await world.ask('GET', `/artifacts/${name}`, ['diag'])).status, 403)
+  await until('its end', () => exits.length === 1)
+}))
+
+test('with recycle a process that somebody puts back into rotation meanwhile stays there', () => within({ downloadMs: 200 }, async (world, exits) => {
+  await world.snapshot('recycle=true')
+  world.duck.resume()
+  // Its place is free again when the wait for a download is over.
+  await until('the end of the wait', () => world.jobs.list().every(({ state }) => state !== 'running'))
+  await sleep(400)
+  assert.deepEqual([world.duck.state, exits], ['running', []])
+  assert.equal((await world.snapshot('')).state, 'done')
+}))
+
 test('with recycle a drain that somebody begins does not wait for a download', () => within({ downloadMs: 600_000 }, async (world, exits) => {
   await world.snapshot('recycle=true')
   await sleep(50)
@@ -117,6 +133,11 @@ test('a rule of the code isolates though nobody has scope control, and is listed
     const { job } = await act(checkRule(armed), { reason: 'a test', sample: {} as never, verdict: 'suspected' })
     assert.equal((await world.jobs.ended(job)).state, 'done')
     assert.deepEqual(states, ['lameduck', 'running'])
+    // Whoever armed it had the scope for that.
+    const raw = checkRule({ ...armed, params: { redact: false } })
+    const { job: next } = await act(raw, { reason: 'a test', sample: {} as never, verdict: 'suspected' })
+    const { state, result } = await world.jobs.ended(next)
+    assert.deepEqual([state, (result as SnapshotResult).artifact.secret], ['done', true])
   })
   const [weak, strong] = [freshToken(), freshToken()]
   const endpoint = await ops({

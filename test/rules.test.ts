@@ -9,7 +9,7 @@ import type { LeakReport, Sample } from '../src/ops/watch/leak-watch.ts'
 import { diffProfiles, type HeapProfile, type HeapProfileNode } from '../src/ops/watch/profile-diff.ts'
 import { watchPart, type WatchOptions } from '../src/ops/watch/routes.ts'
 import { checkRule, type RuleInput } from '../src/ops/watch/rule.ts'
-import { Rules, type RuleReport } from '../src/ops/watch/rules.ts'
+import { Rules, type RuleReport, type RulesLedger } from '../src/ops/watch/rules.ts'
 import { samples } from './_leak-series.ts'
 
 const MB = 2 ** 20
@@ -197,7 +197,7 @@ function part(options: Partial<WatchOptions> = {}) {
     act: async ({ name }) => ({ job: `job-${acts.push(name)}` }),
     limit: LIMIT,
     ...options,
-  })({ audit, main: { offer() {} } } as unknown as Bench)
+  })({ audit, main: { tell: () => {}, offer() {} } } as unknown as Bench)
   const call = async (method: Route['method'], path: string, params: Record<string, unknown> = {}, scopes: Scope[] = ['read', 'control']) => {
     const route = made.routes.find(route => route.method === method && route.path === path) as Route
     const who: Principal = { name: 'ann', scopes: new Set(scopes), from: 'unix' }
@@ -307,4 +307,21 @@ test('a stop ends the wait between two profiles', async () => {
   growers.stop()
   await looking
   assert.equal(taken, 1)
+})
+
+test('after a crash of the thread that looked after them, rules have acted as often as before', async () => {
+  const kept: RulesLedger[] = []
+  const act = async () => ({ job: 'job' })
+  const gc = { forced: false, usedHeap: 800 * MB, at: 1 } as Sample
+  const before = new Rules({ act, limit: 1_000 * MB, perProcess: 1, onLedger: ledger => kept.push(structuredClone(ledger)) })
+  before.arm(checkRule(full), 'code')
+  before.look(gc, 'steady')
+  await turn()
+  const again: string[] = []
+  const rules = new Rules({ act: async ({ name }) => (again.push(name), { job: 'job' }), limit: 1_000 * MB, perProcess: 1, ledger: kept.at(-1) })
+  assert.deepEqual(rules.list().map(({ name, by, state, acted, lastJob }) => [name, by, state, acted, lastJob]), [['full', 'code', 'spent', 1, 'job']])
+  assert.equal(rules.left, 0)
+  rules.look({ ...gc, at: 2 }, 'steady')
+  await turn()
+  assert.deepEqual(again, [])
 })

@@ -30,6 +30,8 @@ interface Internal {
   seq?: number
   key?: string
   errno?: number | null
+  port?: number | null
+  addressType?: number | string
 }
 
 /** How long a connection that nobody may have yet waits until it is offered again. */
@@ -41,9 +43,6 @@ const LONGEST_MS = 2_000
 /** Which workers take connections, by the listener's key; `false`: not admitted yet, or withdrawn. */
 const takers = new Map<string, Map<Handoff, boolean>>()
 
-/** How many connections were on their way to a worker, of all time, and how many of those got an answer. */
-const count = { offered: 0, answered: 0 }
-
 /**
  * Closes the listeners of these workers, as soon as nothing waits in them and nothing is on its way; those that begin to listen later do not. From then on connections are
  * refused, which clients and balancers try again elsewhere; a worker closes what is no listener any more. What Node accepts in one turn
@@ -52,18 +51,24 @@ const count = { offered: 0, answered: 0 }
 export async function closeListeners(handoffs: readonly Handoff[]): Promise<void> {
   for (const handoff of handoffs) handoff.shut()
   const until = performance.now() + LONGEST_MS
+  const all = (of: 'offered' | 'answered') => handoffs.reduce((sum, handoff) => sum + handoff[of], 0)
   for (let calm = 0; calm < 2 && performance.now() < until;) {
-    const { offered } = count
+    const offered = all('offered')
     await turn()
-    calm = count.offered === offered && count.answered === offered ? calm + 1 : 0
+    calm = all('offered') === offered && all('answered') === offered ? calm + 1 : 0
   }
   for (const [key, of] of takers) for (const handoff of handoffs) if (of.has(handoff)) handoff.close(key)
 }
+
+const reopens = ({ act, port, addressType }: Internal) => act === 'queryServer' && port !== 0 && !String(addressType).startsWith('udp')
 
 const isCluster = (message: unknown): message is Internal => (message as Internal | null)?.cmd === 'NODE_CLUSTER'
 
 /** Watches over what is handed to a worker. Call it in the same turn as `cluster.fork()`. */
 export class Handoff {
+  /** How many connections were on their way to this worker, of all time, and how many of those got an answer. */
+  offered = 0
+  answered = 0
   #process: ChildProcess
   #state: 'new' | 'admitted' | 'withdrawn' = 'new'
   /** By the sequence number, on their way: of which listener. */
@@ -94,7 +99,7 @@ export class Handoff {
     this.#enter('withdrawn')
   }
 
-  /** One that is still starting would open the listener again: from now on it gets no answer when it asks for one. */
+  /** One that is still starting would open the listener again: from now on it gets no answer when it asks for one (but for a port of its own, or a datagram socket). */
   shut(): void {
     this.#shut = true
   }
@@ -114,7 +119,7 @@ export class Handoff {
     const emit = target.emit as (event: string, ...args: unknown[]) => boolean
     target.emit = (event: string, ...args: unknown[]): boolean => {
       const [message] = args
-      if (this.#shut && event === 'internalMessage' && isCluster(message) && message.act === 'queryServer') return true
+      if (this.#shut && event === 'internalMessage' && isCluster(message) && reopens(message)) return true
       return emit.call(target, event, ...args)
     }
   }
@@ -133,12 +138,14 @@ export class Handoff {
     if (key === undefined) return true
     if (act === 'newconn' && seq !== undefined && handle) {
       this.#pending.set(seq, key)
-      count.offered++
+      this.offered++
       const others = this.#others(key, true)
       if (this.#state === 'admitted' || (this.#state === 'withdrawn' && !others)) return true
       // Not in the same turn: Node offers the worker the next one as soon as it has the answer.
-      if (others) setImmediate(() => this.#answer(seq, false))
-      else setTimeout(() => this.#answer(seq, false), AGAIN_MS)
+      // When the listener has been closed meanwhile nobody will ever have it: "accepted" makes Node close it.
+      const again = () => this.#answer(seq, !takers.has(key))
+      if (others) setImmediate(again)
+      else setTimeout(again, AGAIN_MS)
       return false
     }
     if (ack !== undefined && !errno) {
@@ -180,7 +187,7 @@ export class Handoff {
   /** @returns Whether it was on its way. */
   #settle(seq: number): boolean {
     const pending = this.#pending.delete(seq)
-    if (pending) count.answered++
+    if (pending) this.answered++
     return pending
   }
 

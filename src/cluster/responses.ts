@@ -18,8 +18,8 @@ export class Responses {
     this.#readyPath = readyPath
     diagnostics.subscribe('http.server.response.finish', message => {
       const { request, response } = message as { request: IncomingMessage; response: ServerResponse }
-      // The path first: a request's headers are not made until somebody asks for them.
-      if (request.url === readyPath && request.headers[PROBE] !== undefined) return
+      // The raw ones: `headers` are not made until somebody asks for them, and the application may have rewritten the path.
+      if (request.rawHeaders.includes(PROBE)) return
       this.#count(response.statusCode, request.url)
     })
   }

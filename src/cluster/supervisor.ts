@@ -243,8 +243,10 @@ export class Supervisor {
     this.#state = 'stopping'
     const began = this.#system.now()
     this.#crew.stop()
-    await this.#system.closeListeners([...this.#crew.members].map(({ proc }) => proc))
-    const farewells = await Promise.all([...this.#crew.members].map(member => member.retire(stopping.reason, signal)))
+    // Those that end meanwhile count.
+    const members = [...this.#crew.members]
+    await this.#system.closeListeners(members.map(({ proc }) => proc))
+    const farewells = await Promise.all(members.map(member => member.retire(stopping.reason, signal)))
     this.#beat?.()
     await this.#logs.flushed(OUTPUT_MS)
     this.#logs.close()

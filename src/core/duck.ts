@@ -57,7 +57,7 @@ export class Duck {
   constructor(settings: Settings) {
     this.#settings = settings
     this.#events = new Emitter(this)
-    const { signals, exit, drainOnCrash, health, logger } = settings
+    const { signals, exit, drainOnCrash, health, logger, lameduckMs } = settings
     const fault = (where: string, error: unknown) => this.#events.emit('fault', { where, error })
     this.#host = {
       health: health === false ? undefined : new Health(health, () => this.#state, fault),
@@ -66,7 +66,7 @@ export class Duck {
       fault,
     }
     if (logger) void new Narrator(logger, this.#events, () => this.stats(), () => this.#drain?.plan)
-    this.#leave = signals || drainOnCrash ? join(this, { signals: signals || [], exit, drainOnCrash }) : () => {}
+    this.#leave = signals || drainOnCrash ? join(this, { signals: signals || [], exit, drainOnCrash, lameduckMs }) : () => {}
   }
 
   get state(): Stats['state'] {

@@ -13,18 +13,20 @@ export interface Policy {
   signals: readonly NodeJS.Signals[]
   exit: boolean
   drainOnCrash: boolean
+  /** Of its drain. Default 0. */
+  lameduckMs?: number
 }
 
 /** PM2 and Windows have no SIGTERM to send: they send this message over IPC. */
 const SHUTDOWN = 'shutdown'
 
-/** How long pm2 waits for a process before SIGKILL, when no `kill_timeout` is set. It hands its settings on in the environment. */
+/** How long pm2 waits for a process before SIGKILL, when no `kill_timeout` is set: so much is left for the rest of a drain. It hands its settings on in the environment. */
 const PM2_KILL_MS = 1_600
 
 /** Somebody at a terminal does not want to wait for a lame duck. pm2 stops with SIGINT, too: it wants to, if it was told to leave time for one. */
-function isCtrlC(signal: NodeJS.Signals): boolean {
+function isCtrlC(signal: NodeJS.Signals, lameduckMs: number): boolean {
   const { pm_id: pm2, kill_timeout: killMs } = process.env
-  return signal === 'SIGINT' && !(pm2 !== undefined && Number(killMs) > PM2_KILL_MS)
+  return signal === 'SIGINT' && !(pm2 !== undefined && Number(killMs) > PM2_KILL_MS + lameduckMs)
 }
 
 const CRASH = 'uncaught exception'
@@ -106,7 +108,8 @@ class Lifecycle {
       this.#forceDown(signal, `${reason} after ${this.#reason}`)
       return
     }
-    void this.#goDown(reason, members.map(([member]) => member), isCtrlC(signal))
+    const lameduckMs = Math.max(0, ...members.map(([, policy]) => policy.lameduckMs ?? 0))
+    void this.#goDown(reason, members.map(([member]) => member), isCtrlC(signal, lameduckMs))
   }
 
   async #goDown(reason: string, members: Member[], atOnce = false): Promise<void> {

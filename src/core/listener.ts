@@ -55,7 +55,8 @@ export class Listener {
   /** The server has begun to listen. */
   opened(): void {
     const address = this.#server.address()
-    if (typeof address === 'string') this.#inode = inode(address)
+    // A cluster's worker has no file: the path is the primary's, and not ours to remove or to protect.
+    this.#inode = typeof address === 'string' && !this.shared ? inode(address) : undefined
   }
 
   /** Our close of the listener alone makes Node emit `close` when the last connection ends; ours comes after that. */
@@ -96,8 +97,10 @@ export class Listener {
 
   /** The path of a unix socket goes first: then nobody comes into the accept queue behind our last look at it, as over TCP somebody may. */
   #removePath(): void {
+    // Node goes on to say the path when it listens no more: whose file is there now nobody knows.
+    if (!this.#server.listening) return
     const address = this.#server.address()
-    if (typeof address !== 'string' || this.shared || this.#inode === undefined || inode(address) !== this.#inode) return
+    if (typeof address !== 'string' || this.#inode === undefined || inode(address) !== this.#inode) return
     try {
       unlinkSync(address)
     } catch {

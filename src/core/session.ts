@@ -127,7 +127,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
    * that does so many things at once, and now waits for answers. That is every client that sends one after the other.
    */
   #part(size: number): void {
-    if (size >= this.#peak) this.finish()
+    if (size >= this.#peak && this.#tracking.clearing.since !== Infinity) this.finish()
   }
 
   /** Looks which streams have ended, and listens for the end of the others. */

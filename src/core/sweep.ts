@@ -142,6 +142,8 @@ export class Sweep {
     for (let i = 0; i < connections.length && !stopped();) {
       const before = performance.now()
       await turn()
+      // A lame duck may be back in rotation by now.
+      if (stopped()) return
       const slow = performance.now() - before > SLOW_MS
       if (slow && patience > 0) {
         patience--

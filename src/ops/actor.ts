@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startSnapshot, type SnapshotParams } from './heap/snapshot.ts'
-import type { Principal } from './http/route.ts'
+import type { Principal, Scope } from './http/route.ts'
 import { checkNobodySamples, heapProfile, type HeapProfile } from './inspect/profile.ts'
 import type { InspectorSession } from './inspect/inspector.ts'
 import type { Bench } from './part.ts'
@@ -12,8 +12,8 @@ const SAMPLE_MS = 30_000
 /** A second profile that is not asked for by then is not coming. */
 const HOLD_MS = 600_000
 
-/** Whose job it is that a rule starts. */
-const principal = (name: string): Principal => ({ name: `rule:${name}`, from: 'process', scopes: new Set(['diag'] as const) })
+/** Whose job it is that a rule starts. Whoever armed it had the scope for what it takes. */
+const principal = (name: string, raw: boolean): Principal => ({ name: `rule:${name}`, from: 'process', scopes: new Set<Scope>(raw ? ['diag', 'secrets'] : ['diag']) })
 
 /** The heap's sampling profiler over two profiles: what the first one saw and still lives is in the second. */
 class Sampling {
@@ -60,7 +60,7 @@ export function actor(bench: Bench): Required<Pick<WatchOptions, 'act' | 'profil
     profile: () => sampling.profile(),
     end: () => sampling.end(),
     async act({ name, action, params }) {
-      const who = principal(name)
+      const who = principal(name, params['redact'] === false)
       if (action === 'snapshot') {
         const defaults: SnapshotParams = { when: 'now', isolate: false, redact: true, compress: true, force: false, recycle: false }
         const { id } = await startSnapshot(bench, { ...defaults, ...params }, who)

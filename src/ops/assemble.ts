@@ -28,15 +28,14 @@ import { probeRoutes } from './state/probes.ts'
 import { stateRoutes } from './state/routes.ts'
 import { View } from './state/view.ts'
 import { watchPart } from './watch/routes.ts'
-import type { RuleInput } from './watch/rule.ts'
+import type { RulesLedger } from './watch/rules.ts'
 
 /** What the main thread tells an endpoint that is to open. */
 export interface Opening {
   custom: CustomSign[]
-  /** Beyond those of the options: armed from code before a crash. */
-  rules: RuleInput[]
-  /** Of the thread before, which crashed. */
+  /** Of the thread before, which crashed: its jobs, its rules. */
   ledger?: Ledger | undefined
+  rules?: RulesLedger | undefined
 }
 
 /** What it answers. */
@@ -65,14 +64,15 @@ const state: Part = bench => {
 }
 
 /** Every part of the endpoint's side. */
-function parts(bench: Bench, rules: readonly RuleInput[] = []): Part[] {
+function parts(bench: Bench, ledger: RulesLedger | undefined): Part[] {
   const { act, profile, end } = actor(bench)
   const watch = watchPart({
     onMajor: listener => gcLog(bench.main).onMajor(listener),
     act,
     profile,
     limit: bench.heapLimit,
-    rules: [...bench.settings.rules, ...rules],
+    rules: bench.settings.rules,
+    ledger,
   })
   // The inspector's part last: it waits until what was disconnected before it has settled.
   return [state, gcPart, watch, heapPart, () => ({ routes: [], close: end }), inspect]
@@ -84,7 +84,7 @@ interface Open {
   close(): Promise<void>
 }
 
-async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean, { custom, rules, ledger }: Opening): Promise<Open> {
+async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean, { custom, ledger, rules }: Opening): Promise<Open> {
   const log = (message: string) => main.tell('log', message)
   const audit = createAudit({ file: settings.audit, onEntry: (entry: AuditEntry) => main.tell('audit', entry), log })
   const artifacts = await openArtifacts(settings.files)

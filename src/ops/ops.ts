@@ -14,7 +14,7 @@ import { outposts } from './outposts.ts'
 import type { OpsOptions, Settings } from './options.ts'
 import { settle } from './settle.ts'
 import type { RuleInput } from './watch/rule.ts'
-import type { RuleReport } from './watch/rules.ts'
+import type { RuleReport, RulesLedger } from './watch/rules.ts'
 import { startHere, startWorker, type Thread } from './thread.ts'
 
 /** Between two starts of an endpoint that crashed: this, doubled each time up to the longest. */
@@ -55,9 +55,9 @@ export class Ops {
   #emitter = new EventEmitter()
   #heartbeat = new Heartbeat().start()
   #custom = new CustomRoutes(message => this.#warn(message))
-  #rules = new Map<string, RuleInput>()
-  /** Of the jobs, as the endpoint's thread told it: kept here, so that its crash loses no job and renews no budget. */
+  /** Of the jobs and the rules, as the endpoint's thread told it: kept here, so that its crash loses none and renews no budget. */
   #ledger: Ledger | undefined
+  #rules: RulesLedger | undefined
   #thread: Thread | undefined
   #address: Address = {}
   #stopOutposts = () => {}
@@ -127,19 +127,12 @@ export class Ops {
     }
   }
 
-  /** Rules that take a snapshot or a profile by themselves; see docs/leak-watch.md. Those that are armed here survive a crash of the endpoint's thread. */
+  /** Rules that take a snapshot or a profile by themselves; see docs/leak-watch.md. They survive a crash of the endpoint's thread. */
   readonly rules = {
     /** @throws {LameduckError} `ERR_LAMEDUCK_OPS_RULE`, `ERR_LAMEDUCK_OPS_RULES_FULL`, as a rejection. */
-    arm: async (rule: RuleInput): Promise<RuleReport> => {
-      const report = await this.#ask<RuleReport>('rules.arm', rule)
-      this.#rules.set(rule.name, rule)
-      return report
-    },
+    arm: (rule: RuleInput): Promise<RuleReport> => this.#ask<RuleReport>('rules.arm', rule),
     /** @returns Whether there was one. */
-    disarm: (name: string): Promise<boolean> => {
-      this.#rules.delete(name)
-      return this.#ask<boolean>('rules.disarm', name)
-    },
+    disarm: (name: string): Promise<boolean> => this.#ask<boolean>('rules.disarm', name),
     list: (): Promise<RuleReport[]> => this.#ask<RuleReport[]>('rules.list'),
   }
 
@@ -210,7 +203,7 @@ export class Ops {
     this.#stopOutposts = this.#outposts(thread.link)
     try {
       const opened = await Promise.race([
-        thread.link.call<Opened>('open', { custom: this.#custom.signs, rules: [...this.#rules.values()], ledger: this.#ledger } satisfies Opening, { timeoutMs: START_MS }),
+        thread.link.call<Opened>('open', { custom: this.#custom.signs, rules: this.#rules, ledger: this.#ledger } satisfies Opening, { timeoutMs: START_MS }),
         thread.ended.then(error => Promise.reject(error ?? new Error('its thread has ended'))),
       ])
       this.#address = opened.address
@@ -230,6 +223,9 @@ export class Ops {
     link.on('log', (message: string) => this.#warn(message))
     link.on('jobs', (ledger: Ledger) => {
       this.#ledger = ledger
+    })
+    link.on('rules', (ledger: RulesLedger) => {
+      this.#rules = ledger
     })
     link.on('audit', (entry: AuditEntry) => {
       this.#emitter.emit('audit', entry)

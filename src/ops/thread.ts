@@ -1,3 +1,4 @@
+import { access } from 'node:fs'
 import { MessageChannel, Worker } from 'node:worker_threads'
 import { assemble } from './assemble.ts'
 import type { Heartbeat } from './heartbeat.ts'
@@ -31,6 +32,8 @@ function program(): { source: URL | string; eval: boolean } {
 export function startWorker(settings: Settings, heartbeat: Heartbeat): Thread {
   const { port1, port2 } = new MessageChannel()
   const data: WorkerData = { port: port2, settings, heartbeat: heartbeat.buffer, mainFile }
+  // libuv's pool has the priority of the thread that first uses it: that is to be the application's, not the endpoint's.
+  access('/', () => {})
   const { source, eval: evaluated } = program()
   const worker = new Worker(source, {
     eval: evaluated,

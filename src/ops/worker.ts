@@ -1,5 +1,5 @@
 // The endpoint's thread: a worker of the process that it looks into.
-import { setPriority } from 'node:os'
+import { getPriority, setPriority } from 'node:os'
 import { workerData, type MessagePort } from 'node:worker_threads'
 import { assemble } from './assemble.ts'
 import { Heartbeat } from './heartbeat.ts'
@@ -15,14 +15,14 @@ export interface WorkerData {
   mainFile: string | undefined
 }
 
-/** Nice value: a quarter of a core that the application wants for itself, all of one that it does not. */
+/** So much nicer than the application: a quarter of a core that it wants for itself, all of one that it does not. */
 const NICE = 5
 
 // On Linux a priority is a thread's own (setpriority(2), "C library/kernel differences"): the application's thread comes first, whatever strangers
 // send, or operators ask for. Elsewhere it would be the whole process's.
 if (process.platform === 'linux') {
   try {
-    setPriority(0, NICE)
+    setPriority(0, Math.min(19, getPriority(0) + NICE))
   } catch {
     // Forbidden here, as by some sandboxes: it works without.
   }

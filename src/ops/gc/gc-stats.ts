@@ -69,6 +69,8 @@ function leaveBeforeTeardown(): void {
     process.off('exit', leave)
     process.on('exit', leave)
   })
+  // Node says what was not caught after the `exit` event, and must get there. Before a natural end `beforeExit` comes again.
+  process.on('uncaughtExceptionMonitor', () => process.off('exit', leave))
 }
 
 /**

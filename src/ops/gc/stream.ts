@@ -28,6 +28,8 @@ export class GcStreams {
     return new Promise(resolve => {
       res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' })
       const write = (text: string) => {
+        // A reader that does not read keeps an ended response open for a while.
+        if (res.writableEnded) return
         res.write(text)
         // It would fill this thread's memory; with `Last-Event-ID` it comes back to where it was.
         if (res.writableLength > BEHIND_BYTES) res.destroy()

@@ -59,7 +59,8 @@ async function emptied(duck: Duck, { lameduckMs = 2_000, inFlightMs = 30_000 }: 
     }
     if (idle.closed && inFlight.length === 0) return
     if (now - began >= lameduckMs + inFlightMs) {
-      if (force) return
+      // What is idle has had its time: that is not what the job fails for.
+      if (force || inFlight.length === 0) return
       const detail = `${inFlight.length} requests are still in flight after ${Math.round(now - began)} ms out of rotation`
       throw new Problem(409, 'ERR_LAMEDUCK_OPS_IN_FLIGHT', detail, { inFlight: inFlight.slice(0, NAMED) })
     }

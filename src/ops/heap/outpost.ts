@@ -178,6 +178,7 @@ class HeapPost {
     const phase = (text: string, heavy = false) => this.#link.tell('heap.phase', { id: order.id, phase: text, heavy })
     let comeBack = () => {}
     let giveBack = (_retire: boolean) => {}
+    let goes = false
     try {
       await this.#check(order)
       signal.throwIfAborted()
@@ -196,11 +197,11 @@ class HeapPost {
       signal.throwIfAborted()
       phase('taking the snapshot', true)
       const taken = await this.#pause(order)
-      if (order.recycle && this.#duck) await this.#recycle(this.#duck, order, taken, signal)
+      if (order.recycle && this.#duck) goes = await this.#recycle(this.#duck, order, taken, signal)
       return taken
     } finally {
       comeBack()
-      giveBack(order.recycle)
+      giveBack(goes)
       this.#running = undefined
     }
   }
@@ -234,8 +235,10 @@ class HeapPost {
   /**
    * Out of rotation until the file is finished, and fetched if somebody does so soon; then the swollen process goes, or comes back if there
    * is no file.
+   *
+   * @returns Whether it goes.
    */
-  async #recycle(duck: Duck, { id }: SnapshotOrder, taken: Taken, signal: AbortSignal): Promise<void> {
+  async #recycle(duck: Duck, { id }: SnapshotOrder, taken: Taken, signal: AbortSignal): Promise<boolean> {
     const { exit = terminate } = this.#options
     const { recycleMs, downloadMs } = this.#times
     let off = () => {}
@@ -247,11 +250,14 @@ class HeapPost {
     this.#link.tell('heap.taken', { id, taken })
     try {
       const { artifact } = await finished
-      if (artifact === undefined) return
+      if (artifact === undefined) return false
       // A drain has its own deadline, and does not wait; nor is there anybody to fetch it from when the endpoint has gone.
       await downloads.whole(artifact, downloadMs, recycleMs, AbortSignal.any([signal, duck.signal]))
-      // One that somebody else began goes its own way.
-      if (!duck.signal.aborted) void duck.drain({ reason: 'recycled after a heap snapshot', lameduckMs: 0 }).then(exit)
+      // One that somebody else began goes its own way, and a process that somebody has put back into rotation stays.
+      if (duck.signal.aborted) return true
+      if (duck.state !== 'lameduck') return false
+      void duck.drain({ reason: 'recycled after a heap snapshot', lameduckMs: 0 }).then(exit)
+      return true
     } finally {
       off()
       downloads.end()

@@ -159,16 +159,18 @@ const artifacts = ({ artifacts, main }: Bench, tell = (news: DownloadNews) => ma
       const found = await artifacts.open(call.params.name as string)
       if (!found) throw noFile()
       const { artifact: { name, secret }, artifact, file } = found
-      let complete = false
+      // Somebody is refused, or asks for the head alone: not a download that somebody could wait for.
+      let [begun, complete] = [false, false]
       try {
         checkSecret(secret, call)
         call.note({ artifact: name })
-        tell({ name, what: 'begun' })
+        begun = call.req.method === 'GET'
+        if (begun) tell({ name, what: 'begun' })
         // The answer to a HEAD is complete without a byte of the file.
-        complete = await send(file, artifact, call) && call.req.method === 'GET'
+        complete = await send(file, artifact, call) && begun
         if (complete && call.params.once === true) await artifacts.delete(name)
       } finally {
-        tell({ name, what: complete ? 'whole' : 'broken' })
+        if (begun) tell({ name, what: complete ? 'whole' : 'broken' })
         await file.close()
       }
       return undefined

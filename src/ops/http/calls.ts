@@ -134,7 +134,7 @@ export class Calls {
       void ended.tell({ bytes: socket.bytesWritten - before, ...fields }).then(told)
     }
     const standing = this.#begun(passed, controller)
-    socket.once('close', () => end({ status: 101 }))
+    socket.once('close', () => end({ status: 101, ...(controller.signal.aborted && { code: (controller.signal.reason as Problem).code }) }))
     // It may be gone since the checks, with no event to come.
     if (socket.destroyed) return end({ code: 'ERR_LAMEDUCK_OPS_GONE' })
     try {

@@ -144,12 +144,15 @@ class Session {
     client.on('close', () => this.end())
     client.on('error', () => {})
     this.#completions = new Collapse(bench.audit, COMPLETIONS_MS)
-    call.signal.addEventListener('abort', () => {
+    const over = () => {
       const { status } = call.signal.reason as Problem
       if (status === 503) this.leave(1001, 'the endpoint closes')
       else this.leave(1008, 'the token is no longer in force')
-    }, { once: true })
+    }
+    call.signal.addEventListener('abort', over, { once: true })
     this.#send({ type: 'hello', node: process.version, idleMs, maxBytes: bench.settings.limits.bodyBytes })
+    // While the WebSocket was being opened.
+    if (call.signal.aborted) over()
   }
 
   leave(code: number, reason: string): void {

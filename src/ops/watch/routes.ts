@@ -6,7 +6,7 @@ import type { Bench, Part } from '../part.ts'
 import { Growers, type Grown, type GrowersOptions } from './growers.ts'
 import { LeakWatch, SERIES, type LeakReport, type Sample } from './leak-watch.ts'
 import { checkRule, type Rule, type RuleInput } from './rule.ts'
-import { Rules, type Why } from './rules.ts'
+import { Rules, type RulesLedger, type Why } from './rules.ts'
 
 /** What the leak watch and the rules need of the other parts. */
 export interface WatchOptions {
@@ -20,6 +20,8 @@ export interface WatchOptions {
   profile?: GrowersOptions['profile']
   /** Armed from the start. */
   rules?: readonly RuleInput[]
+  /** From before a crash of the thread: in place of `rules`, which are in it as far as nobody disarmed them. */
+  ledger?: RulesLedger | undefined
   /** Snapshots and profiles that rules take in the life of the process. Default 10. */
   perProcess?: number
 }
@@ -115,19 +117,20 @@ function armAll(rules: Rules, given: readonly RuleInput[]): void {
 }
 
 /** The leak watch and the rules: `/leaks`, `/rules`. */
-export function watchPart({ onMajor, act, limit, profile, rules: given = [], perProcess = 10 }: WatchOptions): Part {
+export function watchPart({ onMajor, act, limit, profile, rules: given = [], ledger, perProcess = 10 }: WatchOptions): Part {
   return ({ audit, main }: Bench) => {
     const watch = new LeakWatch({ limit })
     const growers = profile && new Growers({ profile })
     const rules = new Rules({
-      act, limit, perProcess,
+      act, limit, perProcess, ledger,
+      onLedger: kept => main.tell('rules', kept),
       log: ({ name, action }, { reason }, outcome, detail) => {
         // An audit trail that cannot be written is told by whoever keeps it; a rule has nobody to refuse.
         audit.write({ event: 'rule', who: `rule:${name}`, from: 'process', action, reason, outcome, ...(detail !== undefined && { detail }) })
           .catch(() => {})
       },
     })
-    armAll(rules, given)
+    if (!ledger) armAll(rules, given)
     main.offer({
       'rules.arm': (rule: RuleInput) => rules.arm(checkRule(rule), 'code'),
       'rules.disarm': (name: string) => rules.disarm(name),

@@ -25,11 +25,34 @@ export interface RuleReport extends Rule {
   lastProblem?: string
 }
 
+/** What is to be kept of the rules when the thread that looks after them crashes: none is to act once more for that. */
+export interface RulesLedger {
+  /** Snapshots and profiles that they took. */
+  acts: number
+  armed: KeptRule[]
+}
+
+interface KeptRule {
+  rule: Rule
+  by: string
+  /** ms since 1970. */
+  at: number
+  acted: number
+  /** When it last acted, or tried to. */
+  last?: number
+  lastJob?: string
+  lastProblem?: string
+}
+
 export interface RulesOptions {
   /** Does what the rule says. Not called for `log`. */
   act: (rule: Rule, why: Why) => Promise<{ job: string }>
   /** Hears of each act, before it, and of what came of it. */
   log?: (rule: Rule, why: Why, outcome: 'acts' | 'acted' | 'failed', detail?: string) => void
+  /** From before a crash. */
+  ledger?: RulesLedger | undefined
+  /** Hears of what is to be kept beyond a crash, at every change. */
+  onLedger?: (ledger: RulesLedger) => void
   /** V8's heap limit, bytes. */
   limit: number
   /** Snapshots and profiles of all rules together, in the life of the process. Default 10. */
@@ -41,18 +64,10 @@ export interface RulesOptions {
 /** Rules that can be armed at once. */
 const MOST = 32
 
-interface Armed {
-  rule: Rule
-  by: string
-  at: number
+interface Armed extends KeptRule {
   /** When the condition held. */
   hits: number[]
   busy: boolean
-  acted: number
-  /** When it last acted, or tried to. */
-  last?: number
-  lastJob?: string
-  lastProblem?: string
 }
 
 const iso = (ms: number) => new Date(ms).toISOString()
@@ -60,12 +75,14 @@ const MB = 2 ** 20
 
 /** Acts when what a major GC left fulfils a rule. */
 export class Rules {
-  #options: Required<RulesOptions>
+  #options: Required<Omit<RulesOptions, 'ledger'>>
   #armed = new Map<string, Armed>()
   #acts = 0
 
-  constructor({ act, log = () => {}, limit, perProcess = 10, now = Date.now }: RulesOptions) {
-    this.#options = { act, log, limit, perProcess, now }
+  constructor({ act, log = () => {}, limit, perProcess = 10, now = Date.now, onLedger = () => {}, ledger }: RulesOptions) {
+    this.#options = { act, log, limit, perProcess, now, onLedger }
+    this.#acts = ledger?.acts ?? 0
+    for (const kept of ledger?.armed ?? []) this.#armed.set(kept.rule.name, { ...kept, hits: [], busy: false })
   }
 
   /**
@@ -80,13 +97,16 @@ export class Rules {
     }
     const armed: Armed = { rule, by, at: this.#options.now(), hits: [], busy: false, acted: 0 }
     this.#armed.set(rule.name, armed)
+    this.#save()
     return this.#report(armed)
   }
 
   /** @returns False when there was none. */
   disarm(name: string): boolean {
     this.#expire()
-    return this.#armed.delete(name)
+    const known = this.#armed.delete(name)
+    if (known) this.#save()
+    return known
   }
 
   list(): RuleReport[] {
@@ -123,6 +143,7 @@ export class Rules {
     delete armed.lastProblem
     if (heavy && this.#acts >= perProcess) {
       armed.lastProblem = `the rules of this process have acted ${perProcess} times, their maximum`
+      this.#save()
       log(rule, why, 'failed', armed.lastProblem)
       return
     }
@@ -130,6 +151,7 @@ export class Rules {
     // Counted before: two rules may be fulfilled by one GC.
     if (heavy) this.#acts++
     armed.acted++
+    this.#save()
     try {
       log(rule, why, 'acts')
       if (!heavy) return
@@ -144,7 +166,13 @@ export class Rules {
       log(rule, why, 'failed', armed.lastProblem)
     } finally {
       armed.busy = false
+      this.#save()
     }
+  }
+
+  #save(): void {
+    const armed = [...this.#armed.values()].map(({ hits: _hits, busy: _busy, ...kept }) => kept)
+    this.#options.onLedger({ acts: this.#acts, armed })
   }
 
   #reason({ when }: Rule, sample: Sample, verdict: Verdict): string | undefined {
