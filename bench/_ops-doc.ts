@@ -31,9 +31,26 @@ function cost(): string {
   ].join('\n')
 }
 
+interface Snapshot { name: string, pauseMs: number, requests: number, failed: number, ownP99Ms: number, p99Ms: number, worstMs: number, slow: number }
+
+/** What users of two instances notice of a snapshot of one. */
+function snapshot(): string {
+  const bench = read<Snapshot>('snapshot')
+  if (!bench) return 'Not measured yet: `npm run bench -- snapshot`.'
+  const { connections, heapMB } = bench.settings
+  return [
+    '| | pause, s | requests | failed | p99 before, ms | p99 | worst | slower than twice the p99 before |', '|---|--:|--:|--:|--:|--:|--:|--:|',
+    ...bench.rows.map(({ name, pauseMs, requests, failed, ownP99Ms, p99Ms, worstMs, slow }) => (
+      `| ${name} | ${fixed(pauseMs / 1_000, 1)} | ${requests} | ${failed} | ${fixed(ownP99Ms, 1)} | ${fixed(p99Ms, 1)} | ${fixed(worstMs)} | ${slow} |`
+    )),
+    '',
+    `Two instances with ${heapMB} MB of small objects each under ${connections} keep-alive connections, whose client asks \`/readyz\`; all on ${bench.machine.cores} cores, of which the snapshot takes one. \`npm run bench -- snapshot\``,
+  ].join('\n')
+}
+
 /** docs/ops.md with the figures of this moment. */
 export function withFigures(text: string): string {
-  return between(text, 'cost', cost())
+  return between(between(text, 'cost', cost()), 'snapshot', snapshot())
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -11,7 +11,7 @@ interface Result<Row> {
   date: string
   node: string
   machine: { cpu: string, cores: number }
-  settings: { restarts?: number, reloads?: number, workers?: number, connections?: number, pm2?: string }
+  settings: { restarts?: number, reloads?: number, workers?: number, connections?: number, readyMs?: number, pm2?: string }
   rows: Row[]
 }
 
@@ -65,9 +65,21 @@ function reload(): string {
   return `${table(head, body)}\n\n${reloads} reloads each of ${workers} workers, ${connections} connections; pm2 ${pm2}. ${circumstances(result)}`
 }
 
+interface Killed { what: string, kills: number, fates: Record<'sent' | 'victims' | 'others' | 'unknown' | 'hung', number>, back: number[], gap: number[], left: number }
+
+function kills(): string {
+  const result = load('kills') as unknown as Result<Killed>
+  const { workers, connections, readyMs } = result.settings
+  const body = result.rows.map(({ what, kills, fates, back, gap, left }) => [
+    `${kills} ${what}`, fates.sent, fates.victims, fates.others, fates.unknown, fates.hung, Math.round(median(back)), Math.round(Math.max(...back)), Math.round(median(gap)), left,
+  ])
+  const head = ['SIGKILL to', 'requests', 'failed: of the killed', 'of others', 'of nobody', 'hung', 'back, median ms', 'most', 'a new client waits, median ms', 'left behind']
+  return `${table(head, body)}\n\n${workers} workers, ${connections} connections, \`readyMs\` ${readyMs}. ${circumstances(result)} \`npm run bench:kills\``
+}
+
 /** The text of the page with the tables of bench/results. */
 export function withProxyTables(text: string): string {
-  const tables: Record<string, () => string> = { nginx: () => proxy('nginx'), haproxy: () => proxy('haproxy'), reload }
+  const tables: Record<string, () => string> = { nginx: () => proxy('nginx'), haproxy: () => proxy('haproxy'), reload, kills }
   if (existsSync(file('proxy-supervised'))) tables.supervised = supervised
   return text.replaceAll(/(<!-- (\w+) -->\n)[\s\S]*?(\n<!-- \/\2 -->)/g, (whole, open: string, name: string, close: string) => {
     const make = tables[name]
