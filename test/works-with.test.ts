@@ -13,7 +13,8 @@ import { rows, withVersions, type Row } from './_works-with.ts'
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 /** A copy of test/fixtures/next-app in which `npm ci` has run: 342 MB, so not for every `npm test`. */
-const nextApp = process.env.LAMEDUCK_NEXT
+// Empty is none, too.
+const nextApp = process.env.LAMEDUCK_NEXT || undefined
 
 /** Asks on and on, as long as the connection may be used. @returns Whether the server said when to stop. */
 async function hot(client: Client, { path, ...ask }: Ask & { path: string }): Promise<boolean> {
