@@ -40,7 +40,9 @@ test('workers killed at random: only their own clients lose a request, nobody ha
   await crowd.stop(OPTIONS.hangMs)
   const fates = crowd.fates()
   assert.ok(fates.ok > 100 && newcomers.ends.ok > 10, 'there was load')
-  noneButVictims(fates)
+  // A worker acknowledges a connection before it can note it: killed between the two, nobody can tell whose that was.
+  assert.ok(fates.unknown <= killer.killed, `${fates.unknown} of nobody`)
+  noneButVictims({ ...fates, unknown: 0 })
   assert.equal(newcomers.ends.hung, 0)
   assert.equal(newcomers.ends.refused, 0)
   assert.equal(killer.killed, 10)
