@@ -77,7 +77,8 @@ test('a second signal kills: 128 + n', () => Process.run(async it => {
 
 test('a drain that has to be forced: exit code 1', () => Process.run(async it => {
   await it.ask('/hang')
-  await sleep(100)
+  // Until it is in a worker's hands: nothing says so from outside.
+  await sleep(800)
   it.child.kill('SIGTERM')
   assert.deepEqual(await it.child.exited, { code: 1, signal: null })
 }, {}, { deadlineMs: 1_000 }))
