@@ -1,3 +1,0 @@
-export default function handler(req, res) {
-  res.send(req.body)
-}
