@@ -78,7 +78,9 @@ export class FakeSystem implements System {
     return proc
   }
 
-  closeListeners = () => Promise.resolve()
+  /** What happens meanwhile. */
+  closing = () => {}
+  closeListeners = async () => this.closing()
   now = () => this.#now
   epoch = () => 1_000_000 + this.#now
   random = () => 0.5

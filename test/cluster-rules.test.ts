@@ -35,7 +35,7 @@ test('nobody is handed a connection before it was ready for readyMs without inte
   assert.equal((await reload).outcome, 'reloaded')
 })
 
-test('told to go: a message, SIGTERM when that is not confirmed or the deadline is over, SIGKILL two seconds later', async () => {
+test('told to go: a message, SIGTERM when that is not confirmed or the deadline was a second ago, SIGKILL a second later', async () => {
   const { system, supervisor } = await fake({ workers: 2, deadlineMs: 10_000 })
   const [deaf, slow] = system.procs as [FakeProc, FakeProc]
   void supervisor.stop()
@@ -44,11 +44,11 @@ test('told to go: a message, SIGTERM when that is not confirmed or the deadline 
   slow.says({ lameduck: 'draining' })
   await system.pass(1_100)
   assert.deepEqual([deaf.signals, slow.signals], [['SIGTERM'], []])
-  await system.pass(8_800)
+  await system.pass(9_800)
   assert.deepEqual(slow.signals, [])
   await system.pass(200)
   assert.deepEqual(slow.signals, ['SIGTERM'])
-  await system.pass(1_800)
+  await system.pass(800)
   assert.equal(slow.gone, false)
   await system.pass(200)
   assert.deepEqual([deaf.signals, slow.signals], [['SIGTERM', 'SIGTERM', 'SIGKILL'], ['SIGTERM', 'SIGKILL']])
@@ -66,6 +66,19 @@ test('a stop is clean when all left in time, by themselves or by SIGTERM', async
   const { outcome, code } = await supervisor.stopped
   assert.deepEqual([outcome, code], ['clean', 0])
   await assert.rejects(supervisor.reload(), { code: 'ERR_LAMEDUCK_CLUSTER_STOPPED' })
+})
+
+test('a stop is forced when one ends by the SIGTERM that comes after the deadline', async () => {
+  const { system, supervisor } = await fake({ deadlineMs: 5_000 })
+  void supervisor.stop()
+  await settled()
+  for (const proc of system.procs) proc.says({ lameduck: 'draining' })
+  system.procs[0]!.exit(0)
+  await system.pass(6_000)
+  assert.deepEqual(system.procs[1]!.signals, ['SIGTERM'])
+  system.procs[1]!.exit(null, 'SIGTERM')
+  const { outcome, code } = await supervisor.stopped
+  assert.deepEqual([outcome, code], ['forced', 1])
 })
 
 test('a second signal does not wait', async () => {
@@ -297,4 +310,16 @@ test('an isolated worker that dies, or does not come back in time, is none the l
   await system.pass(11_000)
   assert.equal(drains(late), 1)
   assert.equal(supervisor.status().ready, 2)
+})
+
+test('a worker that dies while the listeners are being closed makes the stop a forced one', async () => {
+  const { system, supervisor } = await fake({ workers: 2 })
+  const [one, two] = system.procs as [FakeProc, FakeProc]
+  system.closing = () => one.exit(1)
+  const stopped = supervisor.stop()
+  await settled()
+  two.says({ lameduck: 'draining' })
+  two.exit(0)
+  const { outcome, code } = await stopped
+  assert.deepEqual([outcome, code], ['forced', 1])
 })

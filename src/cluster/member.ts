@@ -11,8 +11,10 @@ import type { Exit, Proc, System } from './system.ts'
  */
 export type MemberState = 'starting' | 'ready' | 'unready' | 'isolated' | 'leaving' | 'stuck' | 'retiring' | 'gone'
 
-/** A process that has its deadline behind it gets so long from SIGTERM to SIGKILL. */
+/** A process that has its deadline behind it is killed so long after it. */
 const LAST_MS = 2_000
+/** It is sent SIGTERM first: not at the deadline itself, at which a wrapped one ends by itself and says what it cut. */
+const OVERDUE_MS = 1_000
 /** A worker that does not confirm the message to drain within this is sent SIGTERM. */
 const CONFIRM_MS = 1_000
 
@@ -27,7 +29,7 @@ export interface Watcher {
 /** How a worker that was told to go went. */
 export interface Farewell {
   exit: Exit
-  /** It left by itself in time, with 0 (or by SIGTERM, where nobody handles that). */
+  /** It left by itself, with 0 (or by SIGTERM in time, where nobody handles that). */
   clean: boolean
 }
 
@@ -70,7 +72,6 @@ export class Member {
   #calm: (() => void) | undefined
   #late: () => void
   #farewell: Promise<Farewell> | undefined
-  #killed = false
   #confirmed = () => {}
 
   constructor(slot: number, release: Release, settings: Settings, system: System, watcher: Watcher) {
@@ -135,7 +136,7 @@ export class Member {
     })
   }
 
-  /** Lets it drain, and sees to it that it ends: message, SIGTERM where that is not confirmed or at the deadline, SIGKILL 2 s later. */
+  /** Lets it drain, and sees to it that it ends: message, SIGTERM where that is not confirmed or 1 s after the deadline, SIGKILL 1 s later. */
   retire(reason: string, signal: 'SIGTERM' | 'SIGINT' = 'SIGTERM'): Promise<Farewell> {
     this.#farewell ??= this.#retire(reason, signal)
     return this.#farewell
@@ -150,19 +151,20 @@ export class Member {
     const own = deadlineMs < 25_000 ? { deadlineMs } : {}
     this.tell({ lameduck: 'drain', reason, signal, ...own })
     const after: System['after'] = (ms, run) => this.#system.after(ms, run)
+    let overdue = false
     const steps = [
-      after(wasStuck ? LAST_MS : deadlineMs + LAST_MS, () => {
-        this.#killed = true
-        this.kill('SIGKILL')
+      after(wasStuck ? LAST_MS : deadlineMs + LAST_MS, () => this.kill('SIGKILL')),
+      after(deadlineMs + OVERDUE_MS, () => {
+        overdue = true
+        this.kill('SIGTERM')
       }),
-      after(deadlineMs, () => this.kill('SIGTERM')),
     ]
     const unconfirmed = after(Math.min(CONFIRM_MS, deadlineMs), () => this.kill('SIGTERM'))
     this.#confirmed = unconfirmed
     const exit = await this.exited
     for (const step of [...steps, unconfirmed]) step()
     const byTerm = exit.signal === signal || exit.signal === 'SIGTERM'
-    return { exit, clean: !this.#killed && (exit.code === 0 || byTerm) }
+    return { exit, clean: exit.code === 0 || (byTerm && !overdue) }
   }
 
   #plan() {
