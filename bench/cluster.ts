@@ -12,8 +12,8 @@ import { parseArgs } from 'node:util'
 import { buildCluster } from '../test/_cluster-build.ts'
 import type { Hit, Shot } from './_cannon.ts'
 import { nextMessage } from './_spawn.ts'
-import { median, quantile } from './_stats.ts'
-import { fixed, progress, publish } from './_table.ts'
+import { RATIO_ERROR, ratioColumns } from './_ratios.ts'
+import { progress, publish } from './_table.ts'
 import { contestants } from './_workers-contestants.ts'
 import { cpuMsOf } from './_workers-cpu.ts'
 import type { Workers } from './_workers-host.ts'
@@ -110,8 +110,6 @@ function note(generation: number, samples: Map<Row, Sample>): void {
 }
 
 function report(rows: Row[]): void {
-  const mid = ({ runs }: Row, of: (run: Run) => number, digits: number) => fixed(median(runs.map(of)), digits)
-  const quartiles = ({ runs }: Row, of: (run: Run) => number) => [0.25, 0.75].map((q) => fixed(quantile(runs.map(of), q), 3)).join('–')
   publish<Row>({
     bench: 'cluster',
     title: `Behind one listener: hello world, ${connections} keep-alive connections, ${generations * turns} runs each. ` +
@@ -120,16 +118,12 @@ function report(rows: Row[]): void {
     columns: [
       { title: '', cell: ({ name }) => name },
       { title: 'workers', cell: ({ workers }) => workers },
-      { title: 'requests/s, ratio', cell: (row) => mid(row, ({ perSecondRatio }) => perSecondRatio, 3) },
-      { title: 'quartiles', cell: (row) => quartiles(row, ({ perSecondRatio }) => perSecondRatio) },
-      { title: 'CPU per request, ratio', cell: (row) => mid(row, ({ cpuRatio }) => cpuRatio, 3) },
-      { title: 'quartiles', cell: (row) => quartiles(row, ({ cpuRatio }) => cpuRatio) },
-      { title: 'requests/s', cell: (row) => mid(row, ({ perSecond }) => perSecond, 0) },
-      { title: 'CPU µs', cell: (row) => mid(row, ({ cpuMicros }) => cpuMicros, 1) },
+      ...ratioColumns<Row>(({ runs }) => runs),
     ],
     rows,
+    partial: quick,
     notes: [
-      'The control row is the error of this run: a difference that is not larger than its distance from 1 is none.',
+      RATIO_ERROR,
       'The client has one of the cores to itself, and may set the pace: CPU per request is the finer figure. It is that of all processes, the primary included.',
     ],
   })

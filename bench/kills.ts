@@ -107,6 +107,7 @@ publish({
     { title: 'most', cell: ({ gap }) => most(gap) },
     { title: 'left behind', cell: it => it.left },
   ],
+  partial: quick,
   rows: rows.map((row, index) => ({ ...row, ...(index === 0 ? { shots } : { successions }) })),
   notes: [
     `workers: ${count('one')} alone, ${count('two')} pairs, ${count('in a reload')} in a reload (${[...new Set(reloads)].map(how => `${how} ${

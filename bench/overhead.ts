@@ -13,8 +13,9 @@ import type { Hit, Shot } from './_cannon.ts'
 import type { Options } from './_options.ts'
 import { bare, peer, type PeerName } from './_peers.ts'
 import { nextMessage, spawnServer, type ServerChild } from './_spawn.ts'
-import { median, quantile, shuffled, sum } from './_stats.ts'
-import { fixed, progress, publish } from './_table.ts'
+import { shuffled, sum } from './_stats.ts'
+import { middle, RATIO_ERROR, ratioColumns } from './_ratios.ts'
+import { progress, publish } from './_table.ts'
 
 interface Sample {
   perSecond: number
@@ -126,11 +127,6 @@ function measureWith(fire: (shot: Shot) => Promise<Hit>): Measure {
 }
 
 function show(rows: Row[], settings: Record<string, unknown>): void {
-  const mid = (row: Row, of: (pair: Pair) => number, digits: number) => fixed(median(row.pairs.map(of)), digits)
-  const quartiles = (row: Row, of: (pair: Pair) => number) => {
-    const values = row.pairs.map(of)
-    return `${fixed(quantile(values, 0.25), 3)}–${fixed(quantile(values, 0.75), 3)}`
-  }
   publish<Row>({
     bench: 'overhead',
     title: `Overhead: hello world, ${connections} keep-alive connections, ${rows[0]?.pairs.length} paired runs each. ` +
@@ -138,17 +134,12 @@ function show(rows: Row[], settings: Record<string, unknown>): void {
     settings,
     columns: [
       { title: '', cell: ({ name }) => name },
-      { title: 'requests/s, ratio', cell: (row) => mid(row, ({ perSecondRatio }) => perSecondRatio, 3) },
-      { title: 'quartiles', cell: (row) => quartiles(row, ({ perSecondRatio }) => perSecondRatio) },
-      { title: 'CPU per request, ratio', cell: (row) => mid(row, ({ cpuRatio }) => cpuRatio, 3) },
-      { title: 'quartiles', cell: (row) => quartiles(row, ({ cpuRatio }) => cpuRatio) },
-      { title: 'requests/s', cell: (row) => mid(row, ({ perSecond }) => perSecond, 0) },
-      { title: 'CPU µs', cell: (row) => mid(row, ({ cpuMicros }) => cpuMicros, 1) },
-      { title: 'server busy', cell: (row) => mid(row, ({ busy }) => busy, 2) },
+      ...ratioColumns<Row>(({ pairs }) => pairs),
+      { title: 'server busy', cell: ({ pairs }) => middle(pairs.map(({ busy }) => busy), 2) },
     ],
     rows,
     notes: [
-      'The control row is the error of this run: a difference that is not larger than its distance from 1 is none.',
+      RATIO_ERROR,
       'Server busy: CPU time over wall time. Below 1 the client sets the pace: then CPU per request is the figure.',
     ],
   })

@@ -1,6 +1,6 @@
 /**
  * npm run bench:reload              reloads under load: our supervisor, `pm2 reload` and a primary written by hand, with the same app and clients
- *   --row TEXT (may be repeated)    only those whose names begin so, such as `--row pm2`
+ *   --row TEXT (may be repeated)    only those whose names begin so, such as `--row pm2`: shown, not kept
  *   --reloads N                     default 10
  *   --think MS                      mean think time of a client, default 20
  *   --quick                         2 workers, 50 connections, 2 reloads: does it run at all
@@ -111,6 +111,7 @@ function report(): void {
       { title: 'CPU s more', cell: (row) => fixed(median(row.extraCpuMs) / 1_000, 1) },
     ],
     rows,
+    partial: quick || values.row.length > 0,
     notes: [
       'failed: lost, refused, 503 or another status. hung: of those, never answered, the connection open. ghost: executed, never answered.',
       'fewest serving: workers that listen, live, and were not told to go. killed: reloads in which a worker had to be.',
