@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { call, type Called } from './_call.ts'
-import { until, world, type World } from './_cluster.ts'
+import { freePort, until, World, world } from './_cluster.ts'
 
 // More than enough: without the remedy nearly every one of them leaves a client behind.
 const KILLS = 12
@@ -43,3 +43,34 @@ test(`${KILLS} workers that are killed under load leave no client hanging, and t
   assert.equal(ends.hung, 0, JSON.stringify(ends))
   assert.equal(it.supervisor.status().workers.length, 3)
 }, { workers: 3, readyMs: 0, crashLimit: 1_000 }))
+
+test('a client that waits for a worker which never got ready is not left hanging by a stop', async () => {
+  const it = new World(await freePort(), { fault: 'unready' })
+  try {
+    const supervisor = it.start({ workers: 1, readyTimeoutMs: 60_000 })
+    supervisor.ready.catch(() => {})
+    const called = async () => {
+      for (;;) {
+        const how = await call(it.port, 15_000)
+        // Nobody listens yet.
+        if (how !== 'refused') return how
+        await sleep(20)
+      }
+    }
+    const end = called()
+    await until(() => it.steps.length > 0, 'the start of a worker')
+    await sleep(1_500)
+    const { outcome } = await supervisor.stop()
+    assert.equal(outcome, 'clean')
+    assert.equal(await end, 'cut')
+  } finally {
+    await it.close()
+  }
+})
+
+test('a request in flight may still listen on a port of its own while the supervisor stops', () => world(async it => {
+  const answered = it.get('/listen?ms=500')
+  await sleep(250)
+  const { outcome } = await it.supervisor.stop()
+  assert.deepEqual([(await answered).text, outcome], ['listened', 'clean'])
+}, { workers: 1 }))

@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { WebSocket } from 'ws'
 import { rollingRestart } from '../bench/_proxy-rolling.ts'
 import { variants } from '../bench/_proxy-variants.ts'
-import { clean, lacks, startExample } from './_proxy-world.ts'
+import { clean, lacks, losesHardlyAPost, startExample } from './_proxy-world.ts'
 
 const skip = lacks('nginx')
 
@@ -13,15 +13,7 @@ const skip = lacks('nginx')
 const pidOf = (text: string) => Number(/from (\d+)/.exec(text)?.[1])
 
 test('behind nginx three restarts of lone processes fail no GET, hardly a POST, and execute none that fails', { skip }, async t => {
-  const { upstream, port, proxy } = await startExample(t, 'nginx')
-  const { get, post, restarts } = await rollingRestart({ port, upstream, restarts: 3, paceMs: 500 })
-  assert.ok(clean(restarts), upstream.output())
-  assert.ok(post.ok > 300, `the load proves nothing: ${post.ok} POSTs`)
-  assert.equal(get.failed, 0, proxy.output())
-  // What no lone process can prevent: a connection that is completed between its last accept and the listener's close. How often
-  // is in bench/results/proxy.json; more often on a machine with more to do than it has cores: hence one for each restart.
-  assert.ok(post.failed <= 3, `${post.failed} POSTs failed`)
-  assert.deepEqual({ executed: post.executed, twice: post.twice + get.twice }, { executed: 0, twice: 0 })
+  await losesHardlyAPost(await startExample(t, 'nginx'), 3)
 })
 
 test('behind nginx three restarts of lone processes on unix sockets fail nothing', { skip }, async t => {

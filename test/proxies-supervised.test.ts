@@ -5,7 +5,7 @@ import { rollingRestart, type Fates } from '../bench/_proxy-rolling.ts'
 import { startProxy, type Proxy, type ProxyName } from '../bench/_proxy-start.ts'
 import { supervisedProgram, type Supervised } from '../bench/_proxy-supervised.ts'
 import { supervised } from '../bench/_proxy-variants.ts'
-import { clean, lacks } from './_proxy-world.ts'
+import { clean, lacks, losesHardlyAPost } from './_proxy-world.ts'
 
 const [noNginx, noHaproxy] = [lacks('nginx'), lacks('haproxy')]
 
@@ -62,12 +62,5 @@ test('on a unix socket a `lameduck reload` fails nothing either, and the path st
 })
 
 test('behind nginx two supervisors that are stopped whole and started again fail no GET, hardly a POST, and execute none that fails', { skip: noNginx }, async t => {
-  const { upstream, proxy, port } = await start(t, 'nginx', 'two supervisors, stopped and started')
-  const { get, post, restarts } = await rollingRestart({ port, upstream, restarts: 2, paceMs: 500 })
-  assert.ok(clean(restarts), upstream.output())
-  assert.ok(post.ok > 200, `the load proves nothing: ${post.ok} POSTs`)
-  assert.equal(get.failed, 0, proxy.output())
-  // A port's limit, as for lone processes (see proxies-nginx.test.ts).
-  assert.ok(post.failed <= 2, `${post.failed} POSTs failed`)
-  assert.deepEqual({ executed: post.executed, twice: post.twice + get.twice }, { executed: 0, twice: 0 })
+  await losesHardlyAPost(await start(t, 'nginx', 'two supervisors, stopped and started'), 2)
 })
