@@ -15,6 +15,8 @@ const workerKills = quick ? 10 : 100
 const supervisorKills = quick ? 2 : 10
 const workers = 4
 const supervise = { readyMs: 250, crashLimit: 1_000 }
+// The default of `wrap()`.
+const lameduckMs = 2_000
 const options = { connections: quick ? 40 : 200, thinkMs: 100, hangMs: 5_000, pauseMs: quick ? 500 : 2_000, newcomerMs: 10 }
 
 interface Row {
@@ -33,7 +35,7 @@ const { command, status } = await import(pathToFileURL(built.main).href) as Clus
 
 /** A fleet from its start to its end, and what it left behind. */
 async function fleetOf<T>(control: 'given' | 'default', run: (fleet: Fleet) => Promise<T>): Promise<{ result: T; left: string[] }> {
-  const fleet = await Fleet.make({ built, workers, supervise, control })
+  const fleet = await Fleet.make({ built, workers, supervise, control, app: { options: { lameduckMs } } })
   try {
     await fleet.start()
     const result = await run(fleet)
@@ -92,7 +94,7 @@ const most = (values: number[]) => fixed(Math.max(...values))
 publish({
   bench: 'kills',
   title: `SIGKILL at random: ${workers} workers under ${options.connections} keep-alive connections, GET and POST, think time ${options.thinkMs} ms`,
-  settings: { workers, ...supervise, ...options },
+  settings: { workers, ...supervise, lameduckMs, ...options },
   columns: [
     { title: 'killed', cell: ({ what }) => what },
     { title: 'kills', cell: ({ kills }) => kills },
@@ -117,7 +119,7 @@ publish({
       most(successions.map(({ goneMs }) => goneMs))} ms at most. Stale socket: ${successions.filter(({ stale }) => stale).length}; taken over: ${
       successions.filter(({ reachable }) => reachable).length}.`,
     'of the killed: requests on their connections. of others: requests that failed, and connections that ended, of processes that lived.',
-    'of nobody: requests on new connections that no process had noted. left behind: processes, sockets and temporary files.',
+    'of nobody: requests on new connections that no worker ever got. left behind: processes, sockets and temporary files.',
     `A new client waits: the longest time between two answers to them, one is sent every ${options.newcomerMs} ms; their own process stood still for ${
       most(shots.map(({ stallMs }) => stallMs))} ms at most.`,
   ],

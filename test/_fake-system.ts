@@ -119,6 +119,9 @@ export class FakeSystem implements System {
   }
 }
 
+/** How often it was told to go. */
+export const drains = ({ told }: FakeProc) => told.filter(({ lameduck }) => lameduck === 'drain').length
+
 /** Whatever follows from promises has happened. */
 export async function settled(): Promise<void> {
   for (let i = 0; i < 3; i++) await new Promise(resolve => setImmediate(resolve))

@@ -34,7 +34,7 @@ export interface FleetOptions {
 export class Fleet {
   readonly port: number
   readonly folder = mkdtempSync(join(tmpdir(), 'lameduck-fleet-'))
-  /** Each accepted connection: see `accepts` of the fixture. */
+  /** Each connection that a worker got: see `accepts` of the fixture. */
   readonly accepts = join(this.folder, 'accepts')
   /** Of those that live, by pid, as the supervisor says. */
   readonly workers = new Map<number, Step['what']>()
@@ -172,7 +172,7 @@ export class Fleet {
     rmSync(this.folder, { recursive: true, force: true })
   }
 
-  /** Who accepted a connection with this port at its other end, in a time of the epoch. */
+  /** Who got a connection with this port at its other end, in a time of the epoch. The last one: it may have come back from one that was killed. */
   accepter(port: number, from: number, to: number): number | undefined {
     if (!existsSync(this.accepts)) return undefined
     const lines = readFileSync(this.accepts, 'utf8').split('\n').map(line => line.split(' ').map(Number) as [number, number, number])

@@ -13,10 +13,12 @@ const { command, status } = await import(pathToFileURL(built.main).href) as Clus
 
 // The machine may be busy: what hangs, hangs for ever.
 const OPTIONS = { connections: 40, thinkMs: 50, hangMs: 20_000, pauseMs: 200, newcomerMs: 25 }
+// Longer than anybody thinks, however busy the machine; it ends as soon as all have gone elsewhere.
+const APP = { options: { lameduckMs: 5_000 } }
 const OCCASIONS: Occasion[] = ['two', 'two', 'in a reload', 'two', 'two', 'one']
 
 async function fleetOf(run: (fleet: Fleet) => Promise<void>, options: Partial<FleetOptions>): Promise<void> {
-  const fleet = await Fleet.make({ built, workers: 2, ...options, supervise: { readyMs: 50, crashLimit: 1_000, heartbeatMs: 200 } })
+  const fleet = await Fleet.make({ built, workers: 2, app: APP, ...options, supervise: { readyMs: 50, crashLimit: 1_000, heartbeatMs: 200 } })
   try {
     await fleet.start()
     await run(fleet)
@@ -31,7 +33,7 @@ function noneButVictims({ others, noticed, unknown, hung }: Fates): void {
   assert.deepEqual({ others, noticed, unknown, hung }, { others: 0, noticed: 0, unknown: 0, hung: 0 })
 }
 
-test('workers killed at random: hardly anybody but their own clients loses a request, nobody hangs, and as many are ready again', () => fleetOf(async fleet => {
+test('workers killed at random: nobody but their own clients loses a request, nobody hangs, and as many are ready again', () => fleetOf(async fleet => {
   const crowd = await Crowd.open(fleet, OPTIONS, true)
   const newcomers = new Newcomers(fleet.port, { everyMs: OPTIONS.newcomerMs, hangMs: OPTIONS.hangMs })
   const killer = new Killer(fleet, command, newcomers, OPTIONS)
@@ -40,11 +42,9 @@ test('workers killed at random: hardly anybody but their own clients loses a req
   await crowd.stop(OPTIONS.hangMs)
   const fates = crowd.fates()
   assert.ok(fates.ok > 100 && newcomers.ends.ok > 10, 'there was load')
-  // A worker acknowledges a connection before it can note it: killed between the two, nobody can tell whose that was.
-  assert.ok(fates.unknown <= killer.killed, `${fates.unknown} of nobody`)
-  // bench:kills: one to three requests of processes that lived are lost in a hundred kills, of 324,000; why is not known yet.
-  assert.ok(fates.others <= 1, `${fates.others} of others`)
-  noneButVictims({ ...fates, unknown: 0, others: 0 })
+  // None at all. Who had a connection is known: of one that was answered by the answers, of a new one by the worker's note, which comes before
+  // its acknowledgement. What was not acknowledged goes to another one. And who is told to go in a reload loses nobody: see `Crowd`.
+  noneButVictims(fates)
   assert.equal(newcomers.ends.hung, 0)
   assert.equal(newcomers.ends.refused, 0)
   assert.equal(killer.killed, 10)

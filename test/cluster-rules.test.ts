@@ -2,9 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Backoff } from '../src/cluster/backoff.ts'
-import { fake, settled, type FakeProc } from './_fake-system.ts'
-
-const drains = (proc: FakeProc) => proc.told.filter(({ lameduck }) => lameduck === 'drain').length
+import { drains, fake, settled, type FakeProc } from './_fake-system.ts'
 
 test('nobody is handed a connection before it was ready for readyMs without interruption', async () => {
   const { system, supervisor } = await fake({ readyMs: 500 })

@@ -39,6 +39,8 @@ export class Control {
   #cwd: string | undefined
   #server: net.Server
   #sessions = new Set<net.Socket>()
+  /** Settles when `listen()` has. */
+  #begun: Promise<unknown> = Promise.resolve()
 
   constructor(supervisor: Commanded, { script, cwd, path }: { script: string; cwd: string | undefined; path: string | undefined }) {
     this.path = path ?? defaultControlPath(script, cwd)
@@ -52,7 +54,13 @@ export class Control {
   }
 
   /** @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_CONTROL` when the path is in use, somebody else's, or not to be had. */
-  async listen(): Promise<void> {
+  listen(): Promise<void> {
+    const listening = this.#listen()
+    this.#begun = listening.catch(() => {})
+    return listening
+  }
+
+  async #listen(): Promise<void> {
     prepareFolder(this.path)
     await sweep(this.#script, this.#cwd)
     if (isLeftover(this.path)) {
@@ -88,6 +96,8 @@ export class Control {
 
   /** Clients that wait for the end get it; then the socket and its file go. */
   async close(): Promise<void> {
+    // A stop may come before that.
+    await this.#begun
     if (!this.#server.listening) return
     const closed = new Promise<void>(resolve => {
       this.#server.close(() => resolve())

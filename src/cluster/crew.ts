@@ -6,6 +6,8 @@ import { Slot } from './slot.ts'
 import type { Step } from './step.ts'
 import type { Exit, System } from './system.ts'
 
+const stopped = () => new ClusterError('ERR_LAMEDUCK_CLUSTER_STOPPED', 'the supervisor is stopping')
+
 /** Whom a crew tells. */
 export interface CrewHost {
   step(step: Step): void
@@ -83,10 +85,16 @@ export class Crew implements Watcher {
    *
    * @param hold More that the new one must stand before it takes over.
    * @returns The one that was there; it has not been told.
-   * @throws {ClusterError} When the new one fails: it is gone then, and everything else as it was.
+   * @throws {ClusterError} When the new one fails: it is told to go then, and everything else is as it was.
    */
-  async succeed(slot: Slot, release: Release, hold?: (member: Member) => Promise<void>): Promise<Member | undefined> {
-    if (slot.next) throw new ClusterError('ERR_LAMEDUCK_CLUSTER_BUSY', `worker ${slot.index} is being replaced already`)
+  succeed(slot: Slot, release: Release, hold?: (member: Member) => Promise<void>): Promise<Member | undefined> {
+    if (slot.next) return Promise.reject(new ClusterError('ERR_LAMEDUCK_CLUSTER_BUSY', `worker ${slot.index} is being replaced already`))
+    const succession = this.#succeed(slot, release, hold)
+    slot.settled = succession.catch(() => {})
+    return succession
+  }
+
+  async #succeed(slot: Slot, release: Release, hold?: (member: Member) => Promise<void>): Promise<Member | undefined> {
     slot.cancel()
     let next: Member | undefined
     try {
@@ -95,12 +103,16 @@ export class Crew implements Watcher {
       await next.proved
       await hold?.(next)
       if (next.state === 'gone') throw new ClusterError('ERR_LAMEDUCK_CLUSTER_DIED', `worker ${slot.index} died just after it was ready`)
+      if (!next.ready) throw new ClusterError('ERR_LAMEDUCK_CLUSTER_UNREADY', `worker ${slot.index} was ready, but then it was ${next.state}`)
     } catch (error) {
+      // Whatever it says: it was told to go.
+      const failure = this.#stopping ? stopped() : clusterError(error, 'ERR_LAMEDUCK_CLUSTER_DIED')
       slot.next = undefined
       void next?.retire('it failed')
       // The old one may have ended meanwhile.
-      if (!slot.current && !slot.error) this.#restart(slot, undefined)
-      throw clusterError(error, 'ERR_LAMEDUCK_CLUSTER_DIED')
+      if (!slot.current && slot.error) this.#lookIfLost(slot.error)
+      else if (!slot.current) this.#restart(slot, undefined)
+      throw failure
     }
     const old = slot.current
     slot.current = next
@@ -117,13 +129,14 @@ export class Crew implements Watcher {
       void old?.retire(reason)
       return true
     } catch (error) {
-      this.step(slot, 'failed', { why: (error as Error).message })
+      this.#failed(slot, error)
       return false
     }
   }
 
   /** The slot's worker did not get ready: the next one after a while. */
-  retry(slot: Slot): void {
+  retry(slot: Slot, error: unknown): void {
+    this.#failed(slot, error)
     if (!slot.current && !slot.next) this.#restart(slot, undefined)
   }
 
@@ -144,6 +157,8 @@ export class Crew implements Watcher {
       const watched = member.provedAt !== undefined && member.state !== 'retiring' && member.state !== 'stuck'
       if (watched && now - member.heardAt > this.#settings.stuckMs) member.enter('stuck')
     }
+    // Not as they get stuck: a successor may be on its way just then, and fail.
+    for (const slot of this.slots) if (!this.#stopping && !slot.next && slot.current?.state === 'stuck') void this.#unstick(slot, slot.current)
   }
 
   step(slot: Slot, what: Step['what'], more: { why?: string; afterMs?: number } = {}): void {
@@ -161,7 +176,6 @@ export class Crew implements Watcher {
     const place = this.#placeOf(member)
     if (this.#stopping || place?.current !== member || place.next) return
     if (state === 'leaving') void this.renew(place, 'it is leaving')
-    if (state === 'stuck') void this.#unstick(place, member)
   }
 
   exited(member: Member, exit: Exit): void {
@@ -187,7 +201,7 @@ export class Crew implements Watcher {
   }
 
   #launch(slot: Slot, release: Release): Member {
-    if (this.#stopping) throw new ClusterError('ERR_LAMEDUCK_CLUSTER_STOPPED', 'the supervisor is stopping')
+    if (this.#stopping) throw stopped()
     const member = new Member(slot.index, release, this.#settings, this.#system, this)
     this.members.add(member)
     this.#host.forked(member)
@@ -210,11 +224,21 @@ export class Crew implements Watcher {
       const last = member?.crash === undefined ? '' : `; the last one said: ${member.crash}`
       slot.error = new ClusterError('ERR_LAMEDUCK_CLUSTER_CRASH_LOOP', `worker ${slot.index} died too often and is not started again${last}`)
       this.step(slot, 'gave up', { why: slot.error.message })
-      if (this.slots.every(({ error, current, next }) => error && !current && !next)) this.#host.gaveUp(slot.error)
+      this.#lookIfLost(slot.error)
       return
     }
     this.step(slot, 'restarting', { afterMs })
     slot.cancel = this.#system.after(afterMs, () => this.#respawn(slot))
+  }
+
+  /** Nobody is left, and nobody will come. */
+  #lookIfLost(error: ClusterError): void {
+    if (this.slots.every(slot => slot.error && !slot.current && !slot.next)) this.#host.gaveUp(error)
+  }
+
+  /** Those that a stop tells to go have not failed. */
+  #failed(slot: Slot, error: unknown): void {
+    if (!this.#stopping) this.step(slot, 'failed', { why: (error as Error).message })
   }
 
   #respawn(slot: Slot): void {

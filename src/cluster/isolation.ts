@@ -41,6 +41,11 @@ export class Isolation {
   }
 
   async #isolate(slot: Slot, member: Member, back: Promise<boolean>): Promise<void> {
+    // A reload, or fewer places, may have come first.
+    if (slot.current !== member || !this.#crew.slots.includes(slot)) {
+      member.tell({ lameduck: 'isolated', ok: false, reason: `it is ${member.state}` })
+      return
+    }
     try {
       await this.#crew.succeed(slot, slot.release)
     } catch (error) {

@@ -29,7 +29,7 @@ export interface Watcher {
 /** How a worker that was told to go went. */
 export interface Farewell {
   exit: Exit
-  /** It left by itself, with 0 (or by SIGTERM in time, where nobody handles that). */
+  /** It left in time, with 0 (or by the signal, where nobody handles that), and its drain was not cut. */
   clean: boolean
 }
 
@@ -163,8 +163,10 @@ export class Member {
     this.#confirmed = unconfirmed
     const exit = await this.exited
     for (const step of [...steps, unconfirmed]) step()
-    const byTerm = exit.signal === signal || exit.signal === 'SIGTERM'
-    return { exit, clean: exit.code === 0 || (byTerm && !overdue) }
+    // Ctrl-C reaches all of the group, those as well that were told to go before.
+    const asTold = exit.code === 0 || exit.signal === 'SIGTERM' || exit.signal === 'SIGINT'
+    // An application's own handler may exit with 0 whatever the drain came to.
+    return { exit, clean: asTold && !overdue && this.ducks !== 'aborted' }
   }
 
   #plan() {

@@ -57,7 +57,10 @@ export class Rollout {
     this.#system = system
   }
 
-  /** @param next Makes the new release; what it throws is a reason to stay with the old one. Never rejects. */
+  /**
+   * @param next Makes the new release; what it throws is a reason to stay with the old one.
+   * @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_STOPPED` when all were told to go meanwhile: nothing has failed, and nothing is rolled back.
+   */
   async run(generation: number, next: () => Release): Promise<ReloadResult> {
     const began = this.#system.now()
     const readyBefore = this.#crew.ready
@@ -71,9 +74,11 @@ export class Rollout {
       await this.#forward(next())
     } catch (error) {
       failure = clusterError(error, 'ERR_LAMEDUCK_CLUSTER_DIED')
+      if (failure.code === 'ERR_LAMEDUCK_CLUSTER_STOPPED') throw failure
       back = await this.#back()
+    } finally {
+      this.#crew.onChange = () => {}
     }
-    this.#crew.onChange = () => {}
     return {
       outcome: failure ? (back ? 'rolled-back' : 'mixed') : 'reloaded',
       generation,
@@ -87,6 +92,8 @@ export class Rollout {
   async #forward(release: Release): Promise<void> {
     // A copy: slots may be taken away by a stop.
     for (const slot of [...this.#crew.slots]) {
+      // One that leaves, or is stuck, is replaced whoever else is at work.
+      await slot.settled
       await this.#room()
       const canary = this.#done.size === 0 && this.#settings.canaryMs > 0
       await this.#replace(slot, release, canary ? member => this.#canary(slot, member) : undefined)
@@ -115,6 +122,7 @@ export class Rollout {
     let back = true
     for (const [slot, release] of [...this.#done].toReversed()) {
       this.#crew.step(slot, 'rolling back')
+      await slot.settled
       try {
         const failed = await this.#crew.succeed(slot, release)
         void failed?.retire('rolled back')

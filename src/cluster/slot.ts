@@ -13,6 +13,8 @@ export class Slot {
   current: Member | undefined
   /** The one that is to replace it. */
   next: Member | undefined
+  /** Settles when that has taken over, or failed. */
+  settled: Promise<unknown> = Promise.resolve()
   /** Workers that were started because one had ended unasked. */
   restarts = 0
   readonly backoff: Backoff

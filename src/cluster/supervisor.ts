@@ -127,7 +127,7 @@ export class Supervisor {
    * A second call waits for the first one; further ones share what waits.
    *
    * @returns What became of it; `rolled-back` with `code` and `reason` is a result, not an error.
-   * @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_STOPPED` once it is stopping, as a rejection.
+   * @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_STOPPED` when it is stopping, or was told to meanwhile, as a rejection.
    */
   reload(): Promise<ReloadResult> {
     if (this.#stopping) return Promise.reject(new ClusterError('ERR_LAMEDUCK_CLUSTER_STOPPED', 'the supervisor is stopping'))
@@ -184,10 +184,7 @@ export class Supervisor {
     }
     // The first one has shown that the script is good; the others need not wait for each other.
     const rest = Array.from({ length: workers - 1 }, () => this.#crew.add(this.#release))
-    await Promise.all(rest.map(slot => this.#crew.open(slot).catch((error: Error) => {
-      this.#crew.step(slot, 'failed', { why: error.message })
-      this.#crew.retry(slot)
-    })))
+    await Promise.all(rest.map(slot => this.#crew.open(slot).catch((error: unknown) => this.#crew.retry(slot, error))))
     if (this.#state === 'starting') this.#state = 'running'
     // Whoever started us may wait for that (PM2's wait_ready).
     if (!this.#stopping) process.send?.('ready')
