@@ -13,7 +13,7 @@ import type { Sample } from '../src/ops/watch/leak-watch.ts'
 
 /** First seeds. A family's series are seed, seed + 1, … */
 export const TUNING = 1_000_000
-export const TEST = 30_000_000
+export const TEST = 70_000_000
 
 export const LENGTH = 600
 

@@ -3,17 +3,17 @@ import { test } from 'node:test'
 import { rates } from '../bench/leaks.ts'
 import { FAMILIES, series, TEST, TUNING } from './_leak-series.ts'
 
-/** Of each family; 10 x 18 series. The docs' table has 200 of each. */
+/** Of each family, and of each that may have an alarm. The docs' table has 1,000. */
 const SEEDS = 10
+const SLOW_SEEDS = 40
 
-/** On these the issue has the last word; the others are in the docs' tables. */
-const SLOW = ['warm-up slow', 'warm-up linear']
-const UNDECIDED = ['warm-up linear, long']
+/** May have some: up to its end a linear fill is the same series as a leak. */
+const SLOW = ['warm-up slow', 'warm-up linear', 'warm-up linear, long']
 
-const rowOf = new Map(Object.keys(FAMILIES).map(family => [family, rates(family, TEST, SEEDS)]))
+const rowOf = new Map(Object.keys(FAMILIES).map(family => [family, rates(family, TEST, SLOW.includes(family) ? SLOW_SEEDS : SEEDS)]))
 const ours = (family: string) => rowOf.get(family)?.rates.ours as NonNullable<ReturnType<typeof rowOf.get>>['rates']['ours']
 
-for (const family of Object.keys(FAMILIES).filter(name => !FAMILIES[name]?.leaks && !SLOW.includes(name) && !UNDECIDED.includes(name))) {
+for (const family of Object.keys(FAMILIES).filter(name => !FAMILIES[name]?.leaks && !SLOW.includes(name))) {
   test(`no alarm on ${family}`, () => {
     assert.equal(ours(family).called, 0)
   })
@@ -21,7 +21,7 @@ for (const family of Object.keys(FAMILIES).filter(name => !FAMILIES[name]?.leaks
 
 test('an alarm on less than 10 % of slow warm-ups', () => {
   const called = SLOW.reduce((sum, family) => sum + ours(family).called, 0)
-  assert.ok(called < 0.1 * SLOW.length * SEEDS, `${called} of ${SLOW.length * SEEDS}`)
+  assert.ok(called < 0.1 * SLOW.length * SLOW_SEEDS, `${called} of ${SLOW.length * SLOW_SEEDS}`)
 })
 
 for (const family of ['leak 1 %', 'leak 2 %']) {
@@ -41,7 +41,8 @@ test('leaks on top of a daily wave, autocorrelated noise or a warm-up are found,
 test('the rule of memwatch calls most leak-free series a leak, on the same series', () => {
   const clean = [...rowOf.values()].filter(({ leaks }) => !leaks)
   const called = clean.reduce((sum, row) => sum + row.rates.memwatch.called, 0)
-  assert.ok(called > 0.5 * clean.length * SEEDS, `${called} of ${clean.length * SEEDS}`)
+  const all = clean.reduce((sum, row) => sum + row.series, 0)
+  assert.ok(called > 0.5 * all, `${called} of ${all}`)
 })
 
 test('a series is the same for the same seed, and another one on the tuning seeds', () => {

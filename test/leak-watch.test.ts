@@ -103,6 +103,23 @@ test('a cache that fills up is watched, with the reason that it slows down, and 
   assert.equal(later.at(-1), 'steady')
 })
 
+test('a cache that fills evenly for 350 GCs is watched, never suspected; a leak that does not stop there is suspected, as what it may be', () => {
+  const fill = new LeakWatch({ limit: LIMIT })
+  const verdicts = feed(fill, noisy(900, n => 100 + 120 * Math.min(1, n / 350)))
+  assert.ok(verdicts.includes('watch') && !verdicts.includes('suspected'))
+  assert.equal(verdicts.at(-1), 'steady')
+  const leak = new LeakWatch({ limit: LIMIT })
+  const found = feed(leak, noisy(560, n => 100 + 120 * n / 350)).indexOf('suspected')
+  assert.ok(found > 350, `found at ${found}`)
+  assert.match(leak.report().series.usedHeap.reason, /a leak, or a cache that still fills/)
+})
+
+test('slow growth that takes half of the room to the heap limit is suspected without waiting', () => {
+  const roomy = feed(new LeakWatch({ limit: LIMIT }), noisy(300, n => 100 + 0.4 * n))
+  const tight = feed(new LeakWatch({ limit: 250 * MB }), noisy(300, n => 100 + 0.4 * n))
+  assert.ok(!roomy.includes('suspected') && tight.includes('suspected'))
+})
+
 test('a suspect that is flat from then on comes back to steady, and is suspected again when it leaks again', () => {
   const watch = new LeakWatch({ limit: LIMIT })
   assert.equal(feed(watch, noisy(200, n => 100 + n)).at(-1), 'suspected')

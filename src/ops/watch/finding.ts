@@ -41,15 +41,19 @@ export const RULE = {
   /** Worth a look: growth over the last 12 blocks, by so much of their first, with τ of at least this. */
   watch: { blocks: 12, growth: 0.08, tau: 0.6 },
   /** Windows in blocks, on each scale. */
-  windows: [24, 26, 28, 30, 32, 40, 48, 56, 64],
+  windows: [24, 26, 28, 30, 40, 48, 56, 64],
   /** In so many evaluations in a row. */
   confirmed: 2,
   /** It slows down when its pace is surely below 0.7, or below 0.9 and significantly (by so many errors) below 1. */
   pace: { least: 0.7, sure: 0.2, straight: 0.9, errors: 3 },
   evenness: 0.3,
   z: 4,
-  /** By how much a window of up to `short` GCs must have grown, and one of `long` or more: a wave of ±25 % grows by 67 % itself. */
-  growth: { short: 150, long: 250, high: 1, low: 0.75 },
+  /**
+   * By how much a window of up to `short` GCs must have grown, one of `long` or more, and one `between` them. What grows fast is told
+   * soon. What grows slowly has time to show whether it stops, as a cache does that is full: until it has lasted, or grown by a lot.
+   * A wave of ±25 % grows by 67 % itself.
+   */
+  growth: { short: 150, long: 500, high: 1, between: 1.5, low: 0.75 },
   /** On the way into the limit: so many GCs in which it has quadrupled, every one above the one before, up to half of the limit. */
   steep: { gcs: [8, 12], times: 4, tau: 0.9, limit: 0.5 },
   /** Suspicion ends when so many blocks show less than a part of the slope, or when the level falls by half of the growth. */
@@ -67,9 +71,9 @@ export interface Place {
 }
 
 function grown({ blocks, gcs, limit }: Place, { start, end }: Fit): { growth: number; growthNeeded: number } {
-  const { short, long, high, low } = RULE.growth
+  const { short, long, high, between, low } = RULE.growth
   const length = blocks.length * gcs
-  const usual = high - (high - low) * Math.min(1, Math.max(0, (length - short) / (long - short)))
+  const usual = length >= long ? low : length > short ? between : high
   // A negative start is the parabola's, of something that began near nothing.
   const from = Math.max(start, 2 ** 20)
   return { growth: (end - start) / from, growthNeeded: Math.min(usual, Math.max(RULE.watch.growth, (limit - from) / 2 / from)) }

@@ -80,7 +80,8 @@ export class SeriesWatch {
 
   #reason(place: Place): string {
     if (this.#suspect?.scale === SINGLE) return 'has quadrupled in a few major GCs, and uses more than half of its limit'
-    if (this.#suspect) return 'has grown by a lot, evenly, above all that was before, and does not slow down'
+    // Until a cache that fills evenly is full, its series is a leak's.
+    if (this.#suspect) return 'a leak, or a cache that still fills: has grown by a lot, evenly, above all that was before, and does not slow down'
     // A short window has not the power to say anything.
     if (place.blocks.length < RULE.windows[0]) return `${this.#verdict === 'watch' ? 'grows' : 'is flat'}; too early to say more`
     return doubt(place) ?? 'grows; to be confirmed'
