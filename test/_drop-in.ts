@@ -188,7 +188,7 @@ export function differentialOfStops(library: string, scenarios: Scenario<Side>[]
   describe(`${library} and lameduck/${library}`, () => {
     const sides = { original: new Side(library, 'original', env), 'drop-in': new Side(library, 'drop-in', env) }
     before(async () => {
-      for (const side of Object.values(sides)) assert.ok(await side.next(told => told.event === 'ready', 30_000), side.child.stderr)
+      for (const side of Object.values(sides)) assert.ok(await side.next(told => told.event === 'ready', 60_000), side.child.stderr)
     })
     after(async () => {
       for (const side of Object.values(sides)) await side.child.close()

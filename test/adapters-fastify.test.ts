@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { lameduck } from '../src/adapters/fastify.ts'
 import { Client } from './_client.ts'
+import { Stopwatch } from './_stopwatch.ts'
 import { QUICK } from './_world.ts'
 
 /** A test that failed leaves its application listening. */
@@ -95,7 +96,7 @@ test('fastify: a connection that a preClose hook ends does not hold the drain', 
 })
 
 test('fastify: what still arrives while draining is served, where fastify alone would answer 503', async () => {
-  const { app, open, busy } = await listening({ return503OnClosing: true }, () => {}, { quietMs: 1_000 })
+  const { app, open, busy } = await listening({ return503OnClosing: true }, () => {}, { quietMs: 3_000 })
   const other = await open()
   other.request('/')
   await other.answer()
@@ -113,7 +114,7 @@ test('fastify, admit: reject: the 503 passes the error handler and onSend, unkno
   const { app, open, busy } = await listening({}, app => {
     app.addHook('onSend', async (_request, reply) => void reply.header('X-Sent', 'yes'))
     app.setErrorHandler<Error & { code: string, statusCode: number }>((error, _request, reply) => reply.send({ told: error.code }))
-  }, { admit: 'reject', quietMs: 1_000, retryAfterMs: 2_500 })
+  }, { admit: 'reject', quietMs: 3_000, retryAfterMs: 2_500 })
   const others = [await open(), await open()]
   for (const other of others) {
     other.request('/')
@@ -194,9 +195,9 @@ test('fastify: inject() and ready() work as before, up to the end of the lame du
   assert.equal((await app.inject('/')).body, 'true')
   app.lameduck.lameduck()
   assert.equal((await app.inject('/')).statusCode, 200)
-  const started = performance.now()
+  const watch = new Stopwatch()
   await app.close()
-  assert.ok(performance.now() - started < 1_000, 'a server that never listened has nothing to wait for')
+  watch.assertUnder(1_000)
   await assert.rejects(app.inject('/'), { code: 'FST_ERR_REOPENED_CLOSE_SERVER' })
 })
 
