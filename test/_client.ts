@@ -165,6 +165,12 @@ export class Client {
     this.socket.write(bytes)
   }
 
+  /** What was written is in the kernel, that of the server. */
+  async flushed(): Promise<void> {
+    if (this.socket.connecting) await this.connected()
+    await new Promise<void>(resolve => this.socket.write('', () => resolve()))
+  }
+
   /** Expects an answer for a request whose bytes are written by other means. */
   note(id: string, method = 'GET'): void {
     this.sent.push(id)

@@ -46,6 +46,8 @@ test('a POST that is answered by an event stream comes to its own end: its clien
   late.request('/stream', ask)
   const whole = Array.from({ length: 5 }, (_, i) => `data: ${i}\n\n`).join('')
   assert.equal((await client.answer()).text, whole)
+  // It was not told to, and is in no hurry.
+  client.halfClose()
   assert.equal((await late.answer()).text, whole)
   assert.equal((await drained)?.outcome, 'clean')
 })
