@@ -42,7 +42,12 @@ for (const [how, begin] of [
   test(`fastify, ${how}: preClose while requests are in flight, onClose when all are answered, each once, in their order`, async () => {
     const calls: string[] = []
     let answered = false
-    const { app, busy } = await listening({}, async app => {
+    let release = () => {}
+    const released = new Promise<void>(resolve => {
+      release = resolve
+    })
+    const { app, open } = await listening({}, async app => {
+      app.get('/held', async () => released.then(() => 'held'))
       app.addHook('onClose', async () => void calls.push(`onClose 1, answered: ${answered}`))
       app.addHook('preClose', async () => void calls.push(`preClose 1, answered: ${answered}`))
       await app.register(async child => {
@@ -55,9 +60,14 @@ for (const [how, begin] of [
           done()
         })
       })
-      app.addHook('preClose', async () => void calls.push('preClose 3'))
+      app.addHook('preClose', async () => {
+        calls.push('preClose 3')
+        release()
+      })
     })
-    const client = await busy()
+    const client = await open()
+    client.request('/held')
+    while (app.lameduck.stats().inFlight.length === 0) await sleep(5)
     const ended = begin(app)
     const answer = await client.answer()
     answered = true

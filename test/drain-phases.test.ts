@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import http from 'node:http'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -29,9 +30,8 @@ test('drain() before listen resolves; listening afterwards is not opened', async
   const report = await duck.drain()
   assert.equal(report.outcome, 'clean')
   assert.equal(report.reason, 'drain()')
-  server.listen(0, '127.0.0.1')
-  await sleep(50)
-  assert.equal(server.listening, false)
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  await until(() => !server.listening, 'the end of listening')
   duck.unwrap()
 })
 
@@ -39,11 +39,11 @@ test('drain() between listen() and listening: the listener does not stay', async
   const server = http.createServer()
   const duck = wrap(server, QUICK)
   // With a host name the address is looked up first.
-  server.listen(0, 'localhost')
+  const listening = once(server.listen(0, 'localhost'), 'listening')
   const report = await duck.drain()
   assert.equal(report.outcome, 'clean')
-  await sleep(50)
-  assert.equal(server.listening, false)
+  await listening
+  await until(() => !server.listening, 'the end of listening')
   duck.unwrap()
 })
 
