@@ -38,8 +38,8 @@ export class Child {
     this.exited = new Promise(resolve => this.process.once('close', (code, signal) => resolve({ code, signal })))
   }
 
-  /** Waits for output. @returns The first group of the match. */
-  async says(pattern: RegExp, ms = 20_000): Promise<string> {
+  /** Waits for output; on a busy machine a program that has a framework takes 20 s to start. @returns The first group of the match. */
+  async says(pattern: RegExp, ms = 60_000): Promise<string> {
     const match = () => pattern.exec(`${this.stdout}\n${this.stderr}`)
     await new Promise<void>((resolve, reject) => {
       const done = (error?: Error) => {

@@ -2,6 +2,7 @@ import net from 'node:net'
 import tls from 'node:tls'
 import { leftover } from './_leftovers.ts'
 import { AnswerParser, type Answer } from './_parser.ts'
+import { Stopwatch } from './_stopwatch.ts'
 
 /** Where a server listens, and how to reach it. */
 export interface Address {
@@ -23,6 +24,9 @@ export interface Ask {
 
 /** How a connection ended: by the server's FIN, by its RST, or not yet. */
 export type End = 'open' | 'fin' | 'reset'
+
+/** What does not come, never comes; where failures are published there are thousands of them, and nobody waits longer than he must. */
+const PATIENCE_MS = process.env.LAMEDUCK_AUTOPSY ? 5_000 : 15_000
 
 let serial = 0
 
@@ -161,6 +165,12 @@ export class Client {
     this.socket.write(bytes)
   }
 
+  /** What was written is in the kernel, that of the server. */
+  async flushed(): Promise<void> {
+    if (this.socket.connecting) await this.connected()
+    await new Promise<void>(resolve => this.socket.write('', () => resolve()))
+  }
+
   /** Expects an answer for a request whose bytes are written by other means. */
   note(id: string, method = 'GET'): void {
     this.sent.push(id)
@@ -168,7 +178,7 @@ export class Client {
   }
 
   /** The next response. @throws When the connection ends before it is whole. */
-  async answer(ms = 5_000): Promise<Answer> {
+  async answer(ms = PATIENCE_MS): Promise<Answer> {
     await this.#until(() => this.answers.length > this.#taken || this.end !== 'open', ms, 'an answer')
     const answer = this.answers[this.#taken++]
     if (!answer) throw new Error(`the connection ended (${this.error ?? this.end}) without an answer after ${this.bytesRead} bytes`)
@@ -176,26 +186,26 @@ export class Client {
   }
 
   /** All responses until the connection ends. */
-  async rest(ms = 5_000): Promise<Answer[]> {
+  async rest(ms = PATIENCE_MS): Promise<Answer[]> {
     await this.ended(ms)
     return this.answers.slice(this.#taken)
   }
 
   /** How the connection ended. */
-  async ended(ms = 5_000): Promise<End> {
+  async ended(ms = PATIENCE_MS): Promise<End> {
     await this.#until(() => this.end !== 'open', ms, 'the end of the connection')
     return this.end
   }
 
   /** An interim response. */
-  async interimAnswer(ms = 5_000): Promise<number> {
+  async interimAnswer(ms = PATIENCE_MS): Promise<number> {
     const [have, final] = [this.interim.length, this.answers.length]
     await this.#until(() => this.interim.length > have || this.answers.length > final || this.end !== 'open', ms, 'a 1xx')
     return this.interim[have] ?? Number.NaN
   }
 
   /** At least so many bytes have arrived. */
-  received(bytes: number, ms = 5_000): Promise<void> {
+  received(bytes: number, ms = PATIENCE_MS): Promise<void> {
     return this.#until(() => this.bytesRead >= bytes || this.end !== 'open', ms, `${bytes} bytes`)
   }
 
@@ -250,6 +260,7 @@ export class Client {
   #until(done: () => boolean, ms: number, what: string): Promise<void> {
     if (done()) return Promise.resolve()
     const { stack } = new Error(`no ${what} within ${ms} ms (connection: ${this.end}, ${this.bytesRead} bytes read)`)
+    const watch = new Stopwatch()
     return new Promise((resolve, reject) => {
       const look = () => {
         if (!done()) return
@@ -257,10 +268,16 @@ export class Client {
         this.#waiting.delete(look)
         resolve()
       }
-      const timer = setTimeout(() => {
+      const late = () => {
+        const leftMs = ms - watch.ranMs
+        if (leftMs > 1) {
+          timer = setTimeout(late, leftMs)
+          return
+        }
         this.#waiting.delete(look)
         reject(new Error((stack ?? '').replace(/^Error: /, '')))
-      }, ms)
+      }
+      let timer = setTimeout(late, ms)
       this.#waiting.add(look)
     })
   }

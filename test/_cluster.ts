@@ -90,6 +90,14 @@ export class World {
     }
   }
 
+  /** A connection in the hands of a worker: it has answered on it. What is asked there next is its own to answer, whatever becomes of us. */
+  async use(): Promise<Client> {
+    const client = await Client.open(this.address)
+    client.request('/')
+    await client.answer()
+    return client
+  }
+
   async who(): Promise<Who> {
     return JSON.parse((await this.get('/')).text) as Who
   }

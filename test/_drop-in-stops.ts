@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Client } from './_client.ts'
 import type { Scenario, Side } from './_drop-in.ts'
 
@@ -29,11 +32,18 @@ async function idle(side: Side): Promise<Client> {
 }
 
 /** A request that arrives while the event loop is blocked, right before the stop. */
-async function unread(side: Side, send: () => void): Promise<void> {
-  const stop = side.ask({ op: 'stop', blockMs: 300 })
-  await side.next(({ event }) => event === 'blocking')
-  send()
-  await stop
+async function unread(side: Side, send: () => Client): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-drop-in-'))
+  try {
+    const until = join(folder, 'sent')
+    const stop = side.ask({ op: 'stop', until })
+    await side.next(({ event }) => event === 'blocking')
+    await send().flushed()
+    writeFileSync(until, '')
+    await stop
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 }
 
 async function inFlight(side: Side, secure: boolean): Promise<string> {
@@ -53,13 +63,13 @@ export const STOPS: Scenario<Side>[] = [
   {
     name: 'A request in flight whose answer has begun, on a connection that the client keeps',
     run: async side => {
-      await side.start({ limit: 2_500 })
+      await side.start({ limit: 4_500 })
       const client = await busy(side, '/stream')
       const since = performance.now()
       await side.ask({ op: 'stop' })
       const { text } = await client.answer()
       await side.stopped()
-      return `${text === 'begun done' ? 'whole' : 'cut'}; stopped ${performance.now() - since < 1_800 ? 'soon after it' : 'at the limit'}`
+      return `${text === 'begun done' ? 'whole' : 'cut'}; stopped ${performance.now() - since < 3_500 ? 'soon after it' : 'at the limit'}`
     },
   },
   {
@@ -76,7 +86,10 @@ export const STOPS: Scenario<Side>[] = [
     run: async side => {
       await side.start()
       const client = await idle(side)
-      await unread(side, () => client.request('/'))
+      await unread(side, () => {
+        client.request('/')
+        return client
+      })
       return answer(client)
     },
   },
@@ -88,6 +101,7 @@ export const STOPS: Scenario<Side>[] = [
       await unread(side, () => {
         client = side.dial()
         client.request('/')
+        return client
       })
       return answer(client as Client)
     },
@@ -95,10 +109,10 @@ export const STOPS: Scenario<Side>[] = [
   {
     name: 'A client that connects while another request is still being answered',
     run: async side => {
-      await side.start()
-      await busy(side, '/slow?ms=800')
+      await side.start({ limit: 20_000 })
+      await busy(side, '/hang')
       await side.ask({ op: 'stop' })
-      await later(300)
+      await side.turns()
       const client = side.dial()
       client.request('/')
       const said = await answer(client)
@@ -108,27 +122,40 @@ export const STOPS: Scenario<Side>[] = [
   {
     name: 'Half a request head, completed 200 ms later',
     run: async side => {
-      await side.start()
-      const client = await side.open()
-      const { rest } = client.half('/', { cut: 'head' })
-      await later(100)
-      await side.ask({ op: 'stop' })
-      await later(200)
-      rest()
-      return answer(client)
+      for (;;) {
+        await side.start()
+        const client = await side.open()
+        const { rest } = client.half('/', { cut: 'head' })
+        await side.turns()
+        const stopped = performance.now()
+        await side.ask({ op: 'stop' })
+        await later(200)
+        // On a busy machine it may be more: once more, then.
+        if (performance.now() - stopped < 600) {
+          rest()
+          return answer(client)
+        }
+        await side.end()
+      }
     },
   },
   {
     name: 'The next request on that connection, sent as soon as the answer is there',
     run: async side => {
-      await side.start()
-      const client = await busy(side, '/stream', { polite: false })
-      await side.ask({ op: 'stop' })
-      await client.answer()
-      const id = client.request('/')
-      const said = await answer(client)
-      const { executed } = await side.ask({ op: 'look' })
-      return `${executed?.includes(id) ? 'executed' : 'not executed'}, ${said}`
+      for (;;) {
+        await side.start()
+        const client = await busy(side, '/stream', { polite: false })
+        await side.ask({ op: 'stop' })
+        await client.answer()
+        const id = client.request('/')
+        const sentAt = Date.now()
+        const said = await answer(client)
+        const { executed } = await side.ask({ op: 'look' })
+        const { at = 0 } = (await side.next(({ event }) => event === 'answered')) ?? {}
+        // On a busy machine it may be later: once more, then.
+        if (executed?.includes(id) || sentAt - at < 60) return `${executed?.includes(id) ? 'executed' : 'not executed'}, ${said}`
+        await side.end()
+      }
     },
   },
   {
@@ -137,7 +164,7 @@ export const STOPS: Scenario<Side>[] = [
     run: async side => {
       await side.start()
       await side.open({ polite: false })
-      await later(50)
+      await side.turns()
       await side.ask({ op: 'stop' })
       return (await side.stopped(2_500)) ? 'stopped' : 'not stopped after 2.5 s'
     },
@@ -165,7 +192,7 @@ export const STOPS: Scenario<Side>[] = [
       await side.ask({ op: 'stop' })
       await later(200)
       client.write('ping')
-      for (let i = 0; i < 20 && client.tunnelled !== 'ping' && client.end !== 'reset'; i++) await later(20)
+      for (let i = 0; i < 200 && client.tunnelled !== 'ping' && client.end === 'open'; i++) await later(20)
       return client.tunnelled === 'ping' ? 'answered' : 'not answered'
     },
   },

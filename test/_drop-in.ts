@@ -17,13 +17,18 @@ export interface DropInStart {
 /** What the parent asks of it. */
 export type DropInRequest =
   | ({ op: 'start' } & DropInStart)
-  | { op: 'stop'; blockMs?: number; times?: number }
-  | { op: 'listen' | 'look' | 'end' }
+  /** `until`: with an event loop that is blocked before, until there is such a file. */
+  | { op: 'stop'; until?: string; times?: number }
+  | { op: 'listen' | 'look' | 'say' | 'end' }
 
 /** Events of the child, and answers to what it was asked. */
 interface Told {
-  event?: 'ready' | 'executed' | 'blocking' | 'stopped'
+  event?: 'ready' | 'executed' | 'answered' | 'blocking' | 'stopped'
+  /** When, by the machine's clock. */
+  at?: number
   serial?: number
+  /** Of which start it tells. */
+  start?: number
   id?: string
   port?: number
   refused?: string
@@ -44,10 +49,13 @@ export class Side {
   #serial = 0
   #address = { host: '127.0.0.1', port: 0 }
   #secure = false
+  #start = 0
 
   constructor(library: string, whose: 'original' | 'drop-in', env: NodeJS.ProcessEnv = {}) {
     this.child = new Child('drop-in-server.ts', [library, whose], { ipc: true, env })
     this.child.process.on('message', (message: Told) => {
+      // What an earlier server still had to tell is nothing to this one.
+      if (message.start !== undefined && message.start < this.#start) return
       this.#told.push(message)
       for (const look of [...this.#look]) look()
     })
@@ -85,6 +93,7 @@ export class Side {
 
   async start(how: DropInStart = {}): Promise<Told> {
     this.#secure = how.secure ?? false
+    this.#start++
     return this.#listens(await this.ask({ op: 'start', ...how }))
   }
 
@@ -101,6 +110,11 @@ export class Side {
     return Client.dial(this.#address)
   }
 
+  /** Its event loop goes round several times. */
+  async turns(): Promise<void> {
+    for (let i = 0; i < 10; i++) await this.ask({ op: 'look' })
+  }
+
   /** Waits until the application has this request. */
   async executes(id: string): Promise<void> {
     assert.ok(await this.next(told => told.event === 'executed' && told.id === id), `${id} was not executed`)
@@ -115,8 +129,6 @@ export class Side {
   async end(): Promise<void> {
     endLeftovers()
     await this.ask({ op: 'end' })
-    // What the last server still had to tell is nothing to the next one.
-    await new Promise(resolve => setTimeout(resolve, 20))
     this.#told = []
   }
 
@@ -188,7 +200,7 @@ export function differentialOfStops(library: string, scenarios: Scenario<Side>[]
   describe(`${library} and lameduck/${library}`, () => {
     const sides = { original: new Side(library, 'original', env), 'drop-in': new Side(library, 'drop-in', env) }
     before(async () => {
-      for (const side of Object.values(sides)) assert.ok(await side.next(told => told.event === 'ready', 30_000), side.child.stderr)
+      for (const side of Object.values(sides)) assert.ok(await side.next(told => told.event === 'ready', 60_000), side.child.stderr)
     })
     after(async () => {
       for (const side of Object.values(sides)) await side.child.close()

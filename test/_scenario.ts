@@ -5,6 +5,7 @@ import type { DrainReport } from '../src/core/index.ts'
 import { app } from './_app.ts'
 import { Client } from './_client.ts'
 import type { Answer } from './_parser.ts'
+import { Stopwatch } from './_stopwatch.ts'
 import type { Feature, Handler, Setup, Site, World } from './_world.ts'
 
 /** What a scenario has to do with. */
@@ -206,8 +207,8 @@ export async function turns(count = 5): Promise<void> {
 }
 
 async function until(done: () => boolean, what: string, ms = 5_000): Promise<void> {
-  for (const limit = performance.now() + ms; !done(); await turn()) {
-    if (performance.now() > limit) throw new Error(`no ${what} within ${ms} ms`)
+  for (const watch = new Stopwatch(); !done(); await turn()) {
+    if (watch.ranMs > ms) throw new Error(`no ${what} within ${ms} ms`)
   }
 }
 

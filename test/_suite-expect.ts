@@ -26,7 +26,7 @@ export function expects(world: World): void {
     assert.equal((await assertLast(client)).text, '4')
   })
 
-  const reject = { needs: ['admit'] as const, options: { admit: 'reject' as const, quietMs: 1_000, retryAfterMs: 7_001 } }
+  const reject = { needs: ['admit'] as const, options: { admit: 'reject' as const, quietMs: 3_000, retryAfterMs: 7_001 } }
 
   scenario(world, 'admit: reject answers 503 with Retry-After and close, and executes nothing', reject, async s => {
     const client = await s.warm()
@@ -67,7 +67,7 @@ export function expects(world: World): void {
 
   scenario(world, 'admit: a predicate decides about each request', {
     needs: ['admit'],
-    options: { admit: req => req.method === 'GET', quietMs: 1_000 },
+    options: { admit: req => req.method === 'GET', quietMs: 3_000 },
   }, async s => {
     const [get, post] = [await s.warm(), await s.warm()]
     void s.drain()
@@ -84,7 +84,7 @@ export function expects(world: World): void {
       admit: () => {
         throw new Error('thrown by the predicate')
       },
-      quietMs: 1_000,
+      quietMs: 3_000,
     },
   }, async s => {
     const client = await s.warm()

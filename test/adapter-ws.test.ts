@@ -102,7 +102,7 @@ test('a client that never answers is destroyed after upgradedMs, and named', asy
 })
 
 test('no new clients in the drain: 503, not the application\'s 404', async () => {
-  const { duck, server, wss, connect } = await scene({ quietMs: 500 })
+  const { duck, server, wss, connect } = await scene({ quietMs: 3_000 })
   const one = await connect()
   const late = await Client.open(addressOf(server))
   const drained = duck.drain()

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { call, type Called } from './_call.ts'
+import { Client } from './_client.ts'
 import { freePort, until, World, world } from './_cluster.ts'
 
 // More than enough: without the remedy nearly every one of them leaves a client behind.
@@ -49,28 +50,26 @@ test('a client that waits for a worker which never got ready is not left hanging
   try {
     const supervisor = it.start({ workers: 1, readyTimeoutMs: 60_000 })
     supervisor.ready.catch(() => {})
-    const called = async () => {
-      for (;;) {
-        const how = await call(it.port, 15_000)
-        // Nobody listens yet.
-        if (how !== 'refused') return how
-        await sleep(20)
-      }
-    }
-    const end = called()
-    await until(() => it.steps.length > 0, 'the start of a worker')
-    await sleep(1_500)
+    let client: Client | undefined
+    await until(async () => {
+      client = await Client.open(it.address).catch(() => undefined)
+      return client !== undefined
+    }, 'somebody who listens')
+    client!.request('/')
+    await sleep(500)
     const { outcome } = await supervisor.stop()
     assert.equal(outcome, 'clean')
-    assert.equal(await end, 'cut')
+    assert.notEqual(await client!.ended(), 'open')
+    assert.deepEqual(client!.answers, [])
   } finally {
     await it.close()
   }
 })
 
 test('a request in flight may still listen on a port of its own while the supervisor stops', () => world(async it => {
-  const answered = it.get('/listen?ms=500')
-  await sleep(250)
+  const client = await it.use()
+  client.request('/listen?ms=500')
+  await sleep(100)
   const { outcome } = await it.supervisor.stop()
-  assert.deepEqual([(await answered).text, outcome], ['listened', 'clean'])
+  assert.deepEqual([(await client.answer()).text, outcome], ['listened', 'clean'])
 }, { workers: 1 }))

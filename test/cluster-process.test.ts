@@ -3,8 +3,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
-import type { SuperviseOptions } from '../src/cluster/index.ts'
+import type { Step, SuperviseOptions } from '../src/cluster/index.ts'
 import { Child } from './_child.ts'
 import { Client } from './_client.ts'
 import { alive, APP, BUILT, freePort, until } from './_cluster.ts'
@@ -16,6 +15,7 @@ class Process {
   readonly address: { host: string; port: number }
   readonly control: string
   pids: number[] = []
+  readonly #steps: Step[] = []
   #folder: string
 
   constructor(port: number, folder: string, app: Partial<App>, options: Partial<SuperviseOptions>) {
@@ -23,7 +23,8 @@ class Process {
     this.address = { host: '127.0.0.1', port }
     this.control = join(folder, 'control')
     const all = { script: APP, workers: 2, execArgv: [], control: this.control, readyMs: 0, deadlineMs: 10_000, heartbeatMs: 200, ...options }
-    this.child = new Child('cluster-run.ts', [BUILT, JSON.stringify(all)], { env: { APP: JSON.stringify({ port, ...app }) } })
+    this.child = new Child('cluster-run.ts', [BUILT, JSON.stringify(all)], { env: { APP: JSON.stringify({ port, ...app }) }, ipc: true })
+    this.child.process.on('message', ({ step }: { step?: Step }) => step && this.#steps.push(step))
   }
 
   static async run(test: (it: Process) => Promise<void>, app: Partial<App> = {}, options: Partial<SuperviseOptions> = {}): Promise<void> {
@@ -38,10 +39,24 @@ class Process {
     }
   }
 
-  async ask(path: string): Promise<Client> {
+  /** A connection that a worker has: it has answered on it. */
+  async use(): Promise<Client> {
     const client = await Client.open(this.address)
+    client.request('/')
+    await client.answer()
+    return client
+  }
+
+  /** One request, in a worker's hands: nobody can lose it on the way there. */
+  async ask(path: string): Promise<Client> {
+    const client = await this.use()
     client.request(path)
     return client
+  }
+
+  /** What it says of its workers. */
+  async heard(is: (step: Step) => boolean): Promise<void> {
+    await until(() => this.#steps.some(is), 'a step of the supervisor')
   }
 
   /** Every worker has gone. */
@@ -53,7 +68,6 @@ class Process {
 for (const [signal, code] of [['SIGTERM', 0], ['SIGINT', 0]] as const) {
   test(`${signal}: what is in flight is answered, the workers leave, the exit code is ${code}`, () => Process.run(async it => {
     const client = await it.ask('/slow?ms=500')
-    await sleep(100)
     it.child.kill(signal)
     const { status, text } = await client.answer()
     assert.deepEqual([status, text], [200, 'slow'])
@@ -66,9 +80,9 @@ for (const [signal, code] of [['SIGTERM', 0], ['SIGINT', 0]] as const) {
 
 test('a second signal kills: 128 + n', () => Process.run(async it => {
   const client = await it.ask('/hang')
-  await sleep(100)
   it.child.kill('SIGTERM')
-  await sleep(300)
+  // Two that it has not heard yet would come in the order of their numbers.
+  await it.heard(({ what }) => what === 'retiring')
   it.child.kill('SIGINT')
   assert.deepEqual(await it.child.exited, { code: 130, signal: null })
   assert.notEqual(await client.ended(), 'open')
@@ -77,8 +91,6 @@ test('a second signal kills: 128 + n', () => Process.run(async it => {
 
 test('a drain that has to be forced: exit code 1', () => Process.run(async it => {
   await it.ask('/hang')
-  // Until it is in a worker's hands: nothing says so from outside.
-  await sleep(800)
   it.child.kill('SIGTERM')
   assert.deepEqual(await it.child.exited, { code: 1, signal: null })
 }, {}, { deadlineMs: 1_000 }))
@@ -86,7 +98,7 @@ test('a drain that has to be forced: exit code 1', () => Process.run(async it =>
 test('SIGHUP reloads; SIGUSR2 is left to its default action', () => Process.run(async it => {
   it.child.kill('SIGHUP')
   await it.gone()
-  const { text } = await (await it.ask('/')).answer()
+  const { text } = (await it.use()).answers[0]!
   const { generation, pid } = JSON.parse(text) as { generation: string, pid: number }
   assert.equal(generation, '2')
   it.pids = [pid]
@@ -98,16 +110,16 @@ test('SIGHUP reloads; SIGUSR2 is left to its default action', () => Process.run(
 
 test('a supervisor that is killed: its workers answer what is in flight and leave, although their output goes nowhere', () => Process.run(async it => {
   const client = await it.ask('/slow?ms=800')
-  const second = await it.ask('/slow?ms=600')
-  await sleep(200)
+  const second = await it.use()
   it.child.kill('SIGKILL')
   await it.child.exited
-  assert.equal((await client.answer()).text, 'slow')
   // Written to a pipe that nobody reads.
   second.request('/print?text=hello')
-  assert.equal((await second.answer()).text, 'slow')
+  assert.equal((await second.answer()).text, 'printed')
+  assert.equal((await client.answer()).text, 'slow')
   await it.gone()
-}))
+  // It ends early: they have gone.
+}, { options: { lameduckMs: 6_000 } }))
 
 test('a start that fails: exit code 1, nothing is left behind', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'lameduck-run-'))

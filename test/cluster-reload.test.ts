@@ -1,15 +1,25 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { APP, freePort, until, World, world } from './_cluster.ts'
 import { Swarm } from './_cluster-load.ts'
 
+async function inFolder(run: (folder: string) => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-reload-'))
+  try {
+    await run(folder)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
 const versions = (who: { version?: string }[]) => [...new Set(who.map(({ version }) => version))]
 
 test('three reloads under 50 keep-alive connections, GET and POST: no request fails, none is executed unanswered or twice', async () => {
-  const it = new World(await freePort(), { delayMs: 2, options: { lameduckMs: 2_000, quietMs: 100 } })
+  const it = new World(await freePort(), { delayMs: 2, options: { lameduckMs: 6_000, quietMs: 100 } })
   const journal = join(it.folder, 'journal')
   it.app.journal = journal
   try {
@@ -147,7 +157,7 @@ test('a canary that answers with 5xx is taken back, and so is one that dies', ()
   assert.equal(failing.outcome, 'rolled-back')
   assert.equal(failing.code, 'ERR_LAMEDUCK_CLUSTER_CANARY')
   assert.match(failing.reason ?? '', /answered 100\.0 % of \d+ requests with 5xx; the others 0\.0 % of \d+/)
-  it.app = { port: it.port, diesAfterMs: 700 }
+  it.app = { port: it.port, diesOfRequest: true }
   const dying = await it.supervisor.reload()
   assert.equal(dying.code, 'ERR_LAMEDUCK_CLUSTER_CANARY', dying.reason)
   assert.match(dying.reason ?? '', /died while it served alone: Error: died by itself/)
@@ -155,10 +165,11 @@ test('a canary that answers with 5xx is taken back, and so is one that dies', ()
   assert.equal((await it.supervisor.reload()).outcome, 'reloaded')
   asking = false
   await Promise.all(clients)
-}, { canaryMs: 1_500 }))
+}, { canaryMs: 2_000 }))
 
-test('a crash loop leaves its slot empty and the others alone; a reload is the way out', () => world(async it => {
+test('a crash loop leaves its slot empty and the others alone; a reload is the way out', () => inFolder(folder => world(async it => {
   it.app.badSlot = '1'
+  writeFileSync(join(folder, 'die'), '')
   await until(() => it.steps.some(({ what, slot }) => what === 'gave up' && slot === 1), 'the end of the loop')
   const { workers, ready } = it.supervisor.status()
   assert.equal(ready, 1)
@@ -174,7 +185,7 @@ test('a crash loop leaves its slot empty and the others alone; a reload is the w
   const good = await it.supervisor.reload()
   assert.equal(good.outcome, 'reloaded', good.reason)
   assert.deepEqual([good.readyBefore, it.supervisor.status().ready], [1, 2])
-}, { crashLimit: 3 }, { diesAfterMs: 800, onlySlot: '1' }))
+}, { crashLimit: 3 }, { diesOfFile: join(folder, 'die'), onlySlot: '1' })))
 
 test('it grows and shrinks while it runs', () => world(async it => {
   await it.supervisor.scale(3)

@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Child } from './_child.ts'
 import { Client } from './_client.ts'
+import { until } from './_until.ts'
 import type { Note, Order } from './fixtures/workers.ts'
 
 /** Two workers behind one port, or behind a unix socket. */
@@ -47,6 +48,17 @@ class Crew {
     this.child.process.send(order)
   }
 
+  /** A connection that a certain worker has answered on, kept alive. */
+  async keep(worker: string): Promise<Client> {
+    for (let i = 0; i < 20; i++) {
+      const client = await Client.open(this.address)
+      client.request('/')
+      if ((await client.answer()).text === worker) return client
+      client.destroy()
+    }
+    throw new Error(`no connection of worker ${worker}`)
+  }
+
   /** A new connection with one request. @returns Which worker answered. */
   async ask(): Promise<string> {
     const client = await Client.open(this.address)
@@ -60,16 +72,8 @@ class Crew {
 test('a worker gives up its listener at the start of its lame duck: the other one gets every new connection', () => cluster(async crew => {
   const before = new Set(await Promise.all(Array.from({ length: 20 }, () => crew.ask())))
   assert.deepEqual([...before].sort(), ['0', '1'])
-  // One connection to each of them, kept alive.
-  const kept: Client[] = []
-  for (let i = 0; i < 2; i++) {
-    const client = await Client.open(crew.address)
-    client.request('/')
-    await client.answer()
-    kept.push(client)
-  }
-  const own = kept.find(client => client.answers[0]?.text === '0')!
-  assert.ok(own, 'round robin')
+  // One connection to the first of them, kept alive: its lame duck lasts as long as that.
+  const own = await crew.keep('0')
 
   crew.tell({ worker: 0, what: 'SIGTERM' })
   // While it gives up its listener, too: nobody is refused or reset.
@@ -90,7 +94,6 @@ test('a worker gives up its listener at the start of its lame duck: the other on
   const { exit } = await crew.heard(({ worker, exit: code }) => worker === 0 && code !== undefined)
   assert.equal(exit, 0)
   assert.deepEqual([...new Set(await Promise.all(Array.from({ length: 10 }, () => crew.ask())))], ['1'])
-  for (const client of kept) client.destroy()
 }))
 
 test('on a unix socket a worker that is drained takes the path from nobody', { skip: process.platform === 'win32' && 'no unix sockets' }, async () => {
@@ -115,6 +118,7 @@ test('a worker that comes back from its lame duck listens again', () => cluster(
   assert.deepEqual([...new Set(await Promise.all(Array.from({ length: 20 }, () => crew.ask())))], ['1'])
   crew.tell({ worker: 0, what: 'resume' })
   await crew.heard(({ worker, state }) => worker === 0 && state === 'running')
-  await sleep(100)
+  // The primary hears of it later.
+  await until(async () => (await crew.ask()) === '0', 'a connection of the worker that is back')
   assert.deepEqual([...new Set(await Promise.all(Array.from({ length: 20 }, () => crew.ask())))].sort(), ['0', '1'])
 }))

@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { wrap } from '../src/core/index.ts'
 import { Client } from './_client.ts'
+import { turns } from './_scenario.ts'
 import { addressOf, listen, QUICK, rawWorld } from './_world.ts'
 
 test('an event stream that was begun by writeHead with an object is ended, whatever its client accepts', async () => {
@@ -33,7 +34,7 @@ test('a POST that is answered by an event stream comes to its own end: its clien
     }
     res.end()
     return 'raw'
-  }, { options: { quietMs: 500 } })
+  }, { options: { quietMs: 3_000 } })
   const [client, late] = [await Client.open(site.address), await Client.open(site.address)]
   late.request('/')
   await late.answer()
@@ -41,10 +42,12 @@ test('a POST that is answered by an event stream comes to its own end: its clien
   client.request('/stream', ask)
   await client.received(60)
   const drained = site.drain()
-  await sleep(10)
+  await turns()
   late.request('/stream', ask)
   const whole = Array.from({ length: 5 }, (_, i) => `data: ${i}\n\n`).join('')
   assert.equal((await client.answer()).text, whole)
+  // It was not told to, and is in no hurry.
+  client.halfClose()
   assert.equal((await late.answer()).text, whole)
   assert.equal((await drained)?.outcome, 'clean')
 })
@@ -85,7 +88,7 @@ for (const begun of ['before', 'in'] as const) {
       }
       res.end()
     })
-    const duck = wrap(server, { ...QUICK, quietMs: 500 })
+    const duck = wrap(server, { ...QUICK, quietMs: 3_000 })
     await listen(server as never)
     const session = http2.connect(`http://127.0.0.1:${addressOf(server as never).port}`)
     const ask = (path: string, method: string) => text(session.request({ ':path': path, ':method': method }, { endStream: true }))
@@ -93,7 +96,7 @@ for (const begun of ['before', 'in'] as const) {
     const early = begun === 'before' ? ask('/stream', 'POST') : undefined
     await sleep(40)
     const drained = duck.drain()
-    await sleep(10)
+    await turns()
     const whole = Array.from({ length: 5 }, (_, i) => `data: ${i}\n\n`).join('')
     assert.equal(await (early ?? ask('/stream', 'POST')), whole)
     session.close()
@@ -153,7 +156,7 @@ test('over HTTP/2 a request that `admit` turns away does not reach a listener of
   const executed: string[] = []
   const server = http2.createServer((_req, res) => res.end('hello'))
   server.on('stream', (_stream, headers) => executed.push(String(headers[':path'])))
-  const duck = wrap(server, { ...QUICK, quietMs: 500, admit: 'reject' })
+  const duck = wrap(server, { ...QUICK, quietMs: 3_000, admit: 'reject' })
   await listen(server as never)
   const session = http2.connect(`http://127.0.0.1:${addressOf(server as never).port}`)
   const status = async (path: string) => {

@@ -143,6 +143,9 @@ test('probes at the same time share one run of the checks', async () => {
     },
   })
   const clients = await Promise.all(Array.from({ length: 10 }, () => Client.open(site.address)))
+  // All of them are accepted.
+  for (const client of clients) client.request('/livez')
+  for (const client of clients) await client.answer()
   for (const client of clients) client.request('/readyz')
   for (const client of clients) assert.equal((await client.answer()).status, 200)
   assert.equal(runs, 1)

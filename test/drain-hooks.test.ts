@@ -6,6 +6,7 @@ import { wrap, type HookReport, type Options } from '../src/core/index.ts'
 import { app, release } from './_app.ts'
 import { Client } from './_client.ts'
 import { turns } from './_scenario.ts'
+import { Stopwatch, unstalled } from './_stopwatch.ts'
 import { QUICK, rawWorld } from './_world.ts'
 
 /** A wrapped server that nobody listens on: for hooks it makes no difference. */
@@ -32,7 +33,7 @@ test('hooks run one after the other, in the order of registration, begin before 
   const order = ['registry', 'queue', 'db', 'cache']
   assert.deepEqual(log, order.flatMap(name => [`${name} starts`, `${name} ends`]))
   assert.deepEqual(brief(report.hooks), ['registry begin ok', 'queue begin ok', 'db end ok', 'cache end ok'])
-  for (const { durationMs } of report.hooks) assert.ok(durationMs >= 0 && durationMs < 1_000)
+  for (const { durationMs } of report.hooks) assert.ok(durationMs >= 0 && durationMs < 5_000)
   assert.equal(report.outcome, 'clean')
   done()
 })
@@ -148,28 +149,26 @@ test('a hook that fails after its timeout is nobody\'s unhandled rejection', asy
 
 test('hooks do not outlast the deadline: the drain settles, the rest are skipped', async () => {
   const { duck, done } = bare({ deadlineMs: 200 })
-  for (const name of ['a', 'b', 'c']) duck.onDrain(name, () => new Promise(() => {}), { timeoutMs: 150 })
-  const started = performance.now()
+  for (const [name, timeoutMs] of [['a', 150], ['b', 60_000], ['c', 60_000]] as const) duck.onDrain(name, () => new Promise(() => {}), { timeoutMs })
+  const watch = new Stopwatch()
   const report = await duck.drain()
-  const took = performance.now() - started
-  assert.ok(took < 1_000, `settled after ${took} ms`)
-  assert.deepEqual(brief(report.hooks).slice(0, 2), ['a end timeout', 'b end timeout'])
-  // A timer may leave it a fraction of a millisecond.
-  assert.match(brief(report.hooks)[2]!, /^c end (skipped|timeout)$/)
+  watch.assertUnder(1_000)
+  // A timer may leave the last one a fraction of a millisecond; a busy machine that before it nothing.
+  assert.match(brief(report.hooks).join(', '), /^a end timeout, b end (timeout|skipped), c end (skipped|timeout)$/)
   done()
 })
 
 test('a hanging hook at the begin does not outlast the deadline either', async () => {
   const { duck, done } = bare({ deadlineMs: 200 })
   duck.onDrain('hangs', () => new Promise(() => {}), { at: 'begin', timeoutMs: 60_000 })
-  const started = performance.now()
+  const watch = new Stopwatch()
   const report = await duck.drain()
-  assert.ok(performance.now() - started < 1_000)
+  watch.assertUnder(1_000)
   assert.deepEqual(brief(report.hooks), ['hangs begin timeout'])
   done()
 })
 
-test('when connections use up the time, hooks still get a part of the deadline', async () => {
+test('when connections use up the time, hooks still get a part of the deadline', () => unstalled(async () => {
   const site = await rawWorld(false).start(app, { options: { deadlineMs: 1_500 } })
   const client = await Client.open(site.address)
   client.request('/hang')
@@ -179,14 +178,14 @@ test('when connections use up the time, hooks still get a part of the deadline',
     await sleep(10)
     ran = true
   }, { timeoutMs: 1_000 })
-  const started = performance.now()
+  const watch = new Stopwatch()
   const report = await site.drain()
-  assert.ok(performance.now() - started < 2_500)
+  watch.assertUnder(2_500)
   assert.equal(report?.outcome, 'forced')
   assert.deepEqual(brief(report.hooks), ['db end ok'])
   assert.equal(ran, true)
   await site.close()
-})
+}))
 
 test('abort() skips the hooks that have not begun', async () => {
   const { duck, done } = bare()

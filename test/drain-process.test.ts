@@ -6,7 +6,7 @@ import { Client } from './_client.ts'
 import type { ServiceOptions } from './fixtures/service.ts'
 
 /** Short, but no duration that a busy machine could miss. */
-const quick = { quietMs: 30, lameduckMs: 0, lingerMs: 200, deadlineMs: 5_000 }
+const quick = { quietMs: 30, lameduckMs: 0, lingerMs: 200, deadlineMs: 20_000 }
 
 interface Running {
   child: Child
@@ -57,25 +57,26 @@ describe('the process', { concurrency: 3 }, () => {
     }))
   }
 
-  test('SIGTERM has a lame duck', () => service({ options: { lameduckMs: 400 } }, async ({ child, client, report }) => {
+  // A lame duck ends early when its clients have gone: these are told to.
+  test('SIGTERM has a lame duck', () => service({ options: { lameduckMs: 15_000 } }, async ({ child, client, report }) => {
     child.kill('SIGTERM')
     await child.says(/^state lameduck/m)
     client.request('/readyz')
     assert.equal((await client.answer()).status, 503)
     assert.equal((await child.exited).code, 0)
     assert.match(child.stdout, /state lameduck\n(.*\n)*state draining\n(.*\n)*state drained\n/)
-    assert.ok(report().durationMs < 4_000)
+    assert.ok(report().durationMs < 10_000, `took ${report().durationMs} ms`)
   }))
 
-  test('SIGINT skips the lame duck', () => service({ options: { lameduckMs: 4_000 } }, async ({ child, report }) => {
+  test('SIGINT skips the lame duck', () => service({ options: { lameduckMs: 15_000 } }, async ({ child, report }) => {
     child.kill('SIGINT')
     assert.equal((await child.exited).code, 0)
-    assert.ok(report().durationMs < 2_500, `took ${report().durationMs} ms`)
+    assert.ok(report().durationMs < 10_000, `took ${report().durationMs} ms`)
   }))
 
   // pm2 gives 1.6 s unless told otherwise: with a lame duck of 4 s, 5 s would be too few.
   for (const [env, lame] of [[{ pm_id: '0', kill_timeout: '30000' }, true], [{ pm_id: '0' }, false], [{ pm_id: '0', kill_timeout: '5000' }, false], [{ kill_timeout: '30000' }, false]] as const) {
-    test(`SIGINT with ${JSON.stringify(env)} has ${lame ? 'a' : 'no'} lame duck`, () => service({ options: { lameduckMs: lame ? 400 : 4_000 } }, async ({ child, client, report }) => {
+    test(`SIGINT with ${JSON.stringify(env)} has ${lame ? 'a' : 'no'} lame duck`, () => service({ options: { lameduckMs: lame ? 15_000 : 4_000 } }, async ({ child, client, report }) => {
       client.request('/')
       await client.answer()
       child.kill('SIGINT')
@@ -85,7 +86,7 @@ describe('the process', { concurrency: 3 }, () => {
         assert.equal((await client.answer()).status, 503)
       }
       assert.equal((await child.exited).code, 0)
-      assert.ok(report().durationMs < 2_500, `took ${report().durationMs} ms`)
+      assert.ok(report().durationMs < (lame ? 10_000 : 3_800), `took ${report().durationMs} ms`)
     }, env))
   }
 
@@ -97,7 +98,7 @@ describe('the process', { concurrency: 3 }, () => {
       const started = performance.now()
       child.kill(second)
       assert.deepEqual(await child.exited, { code, signal: null })
-      assert.ok(performance.now() - started < 2_000)
+      assert.ok(performance.now() - started < 15_000)
       await client.ended()
     }))
   }
@@ -177,7 +178,7 @@ describe('the process', { concurrency: 3 }, () => {
     assert.deepEqual(await child.exited, { code: 0, signal: null })
   }))
 
-  for (const listenAfterMs of [false, 500] as const) {
+  for (const listenAfterMs of [false, 20_000] as const) {
     test(`SIGTERM before listen (${listenAfterMs === false ? 'never' : 'listens later'}): exit 0`, async () => {
       const child = new Child('service.ts', [JSON.stringify({ options: quick, listenAfterMs })])
       try {
@@ -215,7 +216,7 @@ describe('the process', { concurrency: 3 }, () => {
     assert.doesNotMatch(child.stdout, /state/)
   }))
 
-  test('drainOnCrash: a crash in the drain is no second one, and still exits 1', () => service({ options: { drainOnCrash: true, quietMs: 1_000 } },
+  test('drainOnCrash: a crash in the drain is no second one, and still exits 1', () => service({ options: { drainOnCrash: true, quietMs: 15_000 } },
     async ({ child, client }) => {
       await busy(client, '/slow')
       const other = await Client.open({ host: '127.0.0.1', port: Number(await child.says(/^port (\d+)/m)) })
@@ -229,13 +230,14 @@ describe('the process', { concurrency: 3 }, () => {
       assert.equal((await child.exited).code, 1)
     }))
 
-  test('drainOnCrash: one SIGTERM after a crash cuts nothing, a second one does', () => service({ options: { drainOnCrash: true, lameduckMs: 0 } },
+  test('drainOnCrash: one SIGTERM after a crash cuts nothing, a second one does', () => service({ options: { drainOnCrash: true, lameduckMs: 0 }, hears: true },
     async ({ child, client }) => {
       const other = await Client.open({ host: '127.0.0.1', port: Number(await child.says(/^port (\d+)/m)) })
       await busy(other, '/slow')
       client.request('/throw')
       await child.says(/^state draining/m)
       child.kill('SIGTERM')
+      await child.says(/^heard (SIGTERM)/m)
       assert.equal((await other.answer()).text, 'slow')
       // The crashed request is still open: the drain waits for it, until somebody insists.
       child.kill('SIGTERM')
@@ -271,7 +273,7 @@ describe('the process', { concurrency: 3 }, () => {
   }))
 
   test('resumed from the lame duck of a SIGTERM: it stays, and the next SIGTERM is a first one', () => service(
-    { options: { lameduckMs: 2_500 }, resumeAfterMs: 50 },
+    { options: { lameduckMs: 10_000 }, resumeAfterMs: 50 },
     async ({ child, client }) => {
       child.kill('SIGTERM')
       await child.says(/^state running/m)

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { EventSource } from 'eventsource'
 import { wrap, type Duck } from '../src/core/index.ts'
 import { leftover } from './_leftovers.ts'
+import { until } from './_until.ts'
 import { listen, QUICK, rawWorld } from './_world.ts'
 
 /** An instance that sends the numbers after `Last-Event-ID`, a few milliseconds apart. */
@@ -78,7 +79,7 @@ test('a long poll that waits with signalFor(res) is answered as the drain begins
   const onWarning = (warning: Error) => warnings.push(warning)
   process.on('warning', onWarning)
   const polls = Array.from({ length: 20 }, ask)
-  await sleep(50)
+  await until(() => site.duck!.stats().inFlight.length === 20, 'all of them waiting')
   const report = await site.drain()
   assert.deepEqual(await Promise.all(polls), Array.from({ length: 20 }, () => 'AbortError'))
   assert.equal(report?.outcome, 'clean')

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { EventEmitter } from 'node:events'
+import { once, type EventEmitter } from 'node:events'
 import http from 'node:http'
 import type { Socket } from 'node:net'
 import { test } from 'node:test'
@@ -8,6 +8,8 @@ import { wrap } from '../src/core/index.ts'
 import { release, app } from './_app.ts'
 import { Client } from './_client.ts'
 import { assertCloses, assertKeeps, assertLast, quiet, turns } from './_scenario.ts'
+import { Stopwatch } from './_stopwatch.ts'
+import { until } from './_until.ts'
 import { addressOf, createServer, exchange, listen, QUICK, rawWorld } from './_world.ts'
 
 const PROCESS_EVENTS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'message', 'uncaughtException', 'unhandledRejection', 'exit', 'beforeExit']
@@ -194,7 +196,7 @@ test('wrapped while a request is in flight that it never saw: the drain ends all
   await listen(server)
   const client = await Client.open(addressOf(server))
   client.request('/')
-  await sleep(30)
+  await once(server, 'request')
   // Nobody saw it begin, so nobody can say that it ended: Node's own keep-alive timeout would, or the deadline does.
   const duck = wrap(server, { ...QUICK, deadlineMs: 800 })
   const report = await duck.drain()
@@ -206,14 +208,18 @@ test('wrapped while a request is in flight that it never saw: the drain ends all
 
 test('wrapped with a silent open socket and a busy one: nothing outlasts the deadline', async () => {
   const server = http.createServer(() => {})
+  let accepted = 0
+  server.on('connection', () => accepted++)
   await listen(server)
   const [client, silent] = [await Client.open(addressOf(server)), await Client.open(addressOf(server))]
+  const hung = once(server, 'request')
   client.request('/hang')
-  await sleep(30)
+  await hung
+  await until(() => accepted === 2, 'both accepted')
   const duck = wrap(server, { ...QUICK, deadlineMs: 300 })
-  const started = performance.now()
+  const watch = new Stopwatch()
   const report = await duck.drain()
-  assert.ok(performance.now() - started < 1_500)
+  watch.assertUnder(1_500)
   assert.equal(report.outcome, 'forced')
   assert.equal(report.unknown, 2)
   await Promise.all([client.ended(), silent.ended()])

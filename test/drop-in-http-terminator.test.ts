@@ -19,8 +19,9 @@ const own: Scenario<Side>[] = [
       await side.ask({ op: 'stop', times: 2 })
       await side.stopped()
       await side.stopped()
-      // It comes by another pipe.
-      await new Promise(resolve => setTimeout(resolve, 200))
+      // It comes by another pipe, and before this.
+      await side.ask({ op: 'say' })
+      await side.child.says(/^(said)$/m)
       return side.child.stdout.slice(before).includes('already terminating') ? 'a warning' : 'nothing'
     },
   },

@@ -1,5 +1,8 @@
 import { spawnSync } from 'node:child_process'
-import { describe } from 'node:test'
+import { rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe } from 'node:test'
 import { Child } from './_child.ts'
 import { Client } from './_client.ts'
 import { differential, type Scenario } from './_drop-in.ts'
@@ -18,6 +21,10 @@ interface Service {
   /** Which hooks ran, in order. */
   hooks(): string
 }
+
+/** A file that tells a blocked process to go on. */
+const SENT = join(tmpdir(), `lameduck-terminus-${process.pid}`)
+after(() => rmSync(SENT, { force: true }))
 
 type Whose = 'original' | 'drop-in'
 
@@ -39,7 +46,7 @@ async function serve(whose: Whose, how: TerminusService, run: (service: Service)
     clients.push(client)
     return client
   }
-  const end = async (ms = 6_000) => {
+  const end = async (ms = 20_000) => {
     const exit = await Promise.race([child.exited, later(ms).then(() => undefined)])
     if (!exit) return 'still running'
     return exit.signal ? `ends by ${exit.signal}` : `exit code ${exit.code}`
@@ -140,23 +147,28 @@ const SHUTDOWN: Scenario<Whose>[] = [
     service.child.kill('SIGTERM')
     return `${await answer(client)}; ${await service.end()}; ${service.hooks()}`
   }),
-  scenario('A request on a kept-alive connection that has arrived and is not read yet at SIGTERM', { blockMs: 300 }, async service => {
+  scenario('A request on a kept-alive connection that has arrived and is not read yet at SIGTERM', { blockUntil: SENT }, async service => {
+    rmSync(SENT, { force: true })
     const client = await busy(service, '/')
     await client.answer()
     service.child.kill('SIGTERM')
     await service.child.says(/^(blocking)/m)
     client.request('/')
+    await client.flushed()
+    writeFileSync(SENT, '')
     return `${await answer(client)}; ${await service.end()}`
   }),
-  scenario('A request, and a health check, while `beforeShutdown` runs', { checks: { '/ok': 'ok' }, hooks: { beforeShutdown: 800 } }, async ({ child, open, get, end }) => {
+  scenario('A request, and a health check, while `beforeShutdown` runs', { checks: { '/ok': 'ok' }, hooks: { beforeShutdown: 'told' } }, async ({ child, open, get, end }) => {
     const client = await open()
     child.kill('SIGTERM')
     await child.says(/^hook (beforeShutdown)/m)
     client.request('/')
-    return `${await answer(client)}; ${await get('/ok')}; ${await end()}`
+    const said = `${await answer(client)}; ${await get('/ok')}`
+    child.kill('SIGUSR2')
+    return `${said}; ${await end()}`
   }),
   scenario('The headers of a health check that fails because of the shutdown', {
-    checks: { '/ok': 'ok' }, hooks: { beforeShutdown: 800 }, options: [{ headers: { 'X-Own': 'yes' } }],
+    checks: { '/ok': 'ok' }, hooks: { beforeShutdown: 'told' }, options: [{ headers: { 'X-Own': 'yes' } }],
   }, async ({ child, open }) => {
     const client = await open()
     child.kill('SIGTERM')
@@ -165,21 +177,27 @@ const SHUTDOWN: Scenario<Whose>[] = [
     return (await client.answer()).header('x-own') ?? 'none'
   }),
   scenario('`sendFailuresDuringShutdown: false`', {
-    checks: { '/state': 'state' }, hooks: { beforeShutdown: 800, onSendFailureDuringShutdown: 0 }, options: [{ sendFailuresDuringShutdown: false }],
+    checks: { '/state': 'state' }, hooks: { beforeShutdown: 'told', onSendFailureDuringShutdown: 0 }, options: [{ sendFailuresDuringShutdown: false }],
   }, async ({ child, get, end, hooks }) => {
     child.kill('SIGTERM')
     await child.says(/^hook (beforeShutdown)/m)
-    return `${await get('/state')}; ${await end()}; ${hooks()}`
+    const said = await get('/state')
+    child.kill('SIGUSR2')
+    return `${said}; ${await end()}; ${hooks()}`
   }),
-  scenario('`onSendFailureDuringShutdown`', { checks: { '/ok': 'ok' }, hooks: { beforeShutdown: 800, onSendFailureDuringShutdown: 50 } }, async ({ child, get, end, hooks }) => {
+  scenario('`onSendFailureDuringShutdown`', { checks: { '/ok': 'ok' }, hooks: { beforeShutdown: 'told', onSendFailureDuringShutdown: 50 } }, async ({ child, get, end, hooks }) => {
     child.kill('SIGTERM')
     await child.says(/^hook (beforeShutdown)/m)
-    return `${await get('/ok')}; ${await end()}; ${hooks()}`
+    const said = await get('/ok')
+    child.kill('SIGUSR2')
+    return `${said}; ${await end()}; ${hooks()}`
   }),
-  scenario('`onSendFailureDuringShutdown` that rejects', { checks: { '/ok': 'ok' }, hooks: { beforeShutdown: 800, onSendFailureDuringShutdown: 'fails' } }, async ({ child, get, end, hooks }) => {
+  scenario('`onSendFailureDuringShutdown` that rejects', { checks: { '/ok': 'ok' }, hooks: { beforeShutdown: 'told', onSendFailureDuringShutdown: 'fails' } }, async ({ child, get, end, hooks }) => {
     child.kill('SIGTERM')
     await child.says(/^hook (beforeShutdown)/m)
-    return `${(await get('/ok')).split(',')[0]}; ${await end()}; ${hooks()}`
+    const [said] = (await get('/ok')).split(',')
+    child.kill('SIGUSR2')
+    return `${said}; ${await end()}; ${hooks()}`
   }),
   scenario('`beforeShutdown` that rejects, with a request in flight', { hooks: { beforeShutdown: 'fails' } }, async service => {
     const client = await busy(service, '/slow')
