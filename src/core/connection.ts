@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
 import type { Clearing } from './clearing.ts'
-import { isEventStream, watchHead } from './event-stream.ts'
+import { isEventStream } from './event-stream.ts'
 import type { Lingerer, Lingering } from './lingering.ts'
 import type { Recent, Settling } from './recent.ts'
 import { ageOf, carrierOf, obituary, pathOf, type Destroyed, type InFlight } from './report.ts'
@@ -176,7 +176,6 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
     this.last = res
     this.seen = UNSEEN
     this.#state = 'used'
-    watchHead(res)
     if (pipelined || leaving) res.on('close', onResponseClose)
     if (leaving && !hasBody(res.req)) this.#mark()
   }

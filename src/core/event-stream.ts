@@ -1,36 +1,11 @@
-import http, { type ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import type { Writable } from 'node:stream'
 
 const TYPE = 'text/event-stream'
 
+const IN_HEAD = /\r\ncontent-type: *text\/event-stream/i
+
 export const isEventStreamType = (value: unknown) => typeof value === 'string' && value.toLowerCase().startsWith(TYPE)
-
-/** The `Content-Type` among what `writeHead` was given: an object, a flat list, or pairs. */
-function typeIn(headers: unknown): unknown {
-  if (typeof headers !== 'object' || headers === null) return undefined
-  const pairs = Array.isArray(headers)
-    ? Array.isArray(headers[0]) ? (headers as unknown[][]) : headers.flatMap((name, i) => (i % 2 === 0 ? [[name, headers[i + 1] as unknown]] : []))
-    : Object.entries(headers)
-  return pairs.find(([name]) => String(name).toLowerCase() === 'content-type')?.[1]
-}
-
-/** Those whose `writeHead` was given the type: Node forgets it. */
-const seen = new WeakSet<ServerResponse>()
-
-/** In place of a response's `writeHead()`, shared by all: an event stream is noted, and nothing changed. */
-function writeHead(this: ServerResponse): ServerResponse {
-  // `arguments`, not a rest parameter: no array per response.
-  const args = arguments as unknown as Parameters<ServerResponse['writeHead']>
-  const inherited = Object.getPrototypeOf(this) as ServerResponse
-  inherited.writeHead.apply(this, args)
-  if (args.length > 1 && isEventStreamType(typeIn(args[args.length - 1]))) seen.add(this)
-  return this
-}
-
-/** Sees the head of a response as it goes out; for GET alone, since nothing else is answered by an event stream of ours to end. */
-export function watchHead(res: ServerResponse): void {
-  if (res.req.method === 'GET' && res.writeHead === http.ServerResponse.prototype.writeHead) res.writeHead = writeHead
-}
 
 /**
  * Whether a response whose head is out is an event stream that its client will ask for again: an `EventSource` sends GET (HTML
@@ -38,7 +13,9 @@ export function watchHead(res: ServerResponse): void {
  */
 export function isEventStream(res: ServerResponse): boolean {
   if (res.req.method !== 'GET' || !res.headersSent || res.statusCode !== 200) return false
-  return seen.has(res) || isEventStreamType(res.getHeader('content-type'))
+  // Of what `writeHead()` was given, Node keeps nothing but the text. To see it there instead costs every request something.
+  const { _header: head } = res as { _header?: unknown }
+  return isEventStreamType(res.getHeader('content-type')) || (typeof head === 'string' && IN_HEAD.test(head))
 }
 
 const ended = (...args: unknown[]): void => {

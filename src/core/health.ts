@@ -16,8 +16,8 @@ export interface Readiness {
 
 /** Whether a URL is this path, with or without a query. Cheap: it is asked of every request. */
 function isPath(url: string, path: string | false): boolean {
-  if (path === false || !url.startsWith(path)) return false
-  return url.length === path.length || url.charCodeAt(path.length) === 63 /* ? */
+  if (path === false) return false
+  return url.length === path.length ? url === path : url.charCodeAt(path.length) === 63 /* ? */ && url.startsWith(path)
 }
 
 /** Answers the liveness and readiness endpoints, before the application sees them. */

@@ -1,3 +1,6 @@
+/** How many are given up without a poll in between: ten thousand at once would block the event loop. */
+const BATCH = 64
+
 /** What waits: for its peer's FIN, above all. */
 export interface Lingerer {
   /** The time is over; whether or not it has ended by itself. */
@@ -18,7 +21,7 @@ export class Lingering {
 
   add(one: Lingerer): void {
     this.#queue.push({ one, until: performance.now() + this.#lingerMs })
-    this.#timer ??= setTimeout(() => this.#look(), this.#lingerMs)
+    if (!this.#timer) this.#lookIn(this.#lingerMs)
   }
 
   stop(): void {
@@ -27,13 +30,19 @@ export class Lingering {
     this.#queue = []
   }
 
+  /** Not from the timer itself: when the loop was blocked, what ended them meanwhile has yet to be read. */
+  #lookIn(ms: number): void {
+    this.#timer = setTimeout(() => setImmediate(() => this.#look()), ms)
+  }
+
   #look(): void {
+    clearTimeout(this.#timer)
     this.#timer = undefined
     const now = performance.now()
-    const waiting = this.#queue.findIndex(({ until }) => until > now)
-    const over = this.#queue.splice(0, waiting === -1 ? Infinity : waiting)
+    const waiting = this.#queue.slice(0, BATCH).findIndex(({ until }) => until > now)
+    const over = this.#queue.splice(0, waiting === -1 ? BATCH : waiting)
     const [next] = this.#queue
-    if (next) this.#timer = setTimeout(() => this.#look(), next.until - now)
+    if (next) this.#lookIn(next.until - now)
     for (const { one } of over) {
       try {
         one.giveUp()
