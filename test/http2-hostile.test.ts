@@ -13,7 +13,7 @@ const GOAWAY_OR_RST = [undefined, NGHTTP2_REFUSED_STREAM]
 
 for (const kind of KINDS) {
   const scenario = (name: string, run: (site: Site2, peer: RawPeer) => Promise<void>, options: Parameters<typeof startHttp2>[1] = {}, window = 65_535) => {
-    test(`${kind}: ${name}`, { timeout: 20_000 }, async () => {
+    test(`${kind}: ${name}`, { timeout: 60_000 }, async () => {
       const site = await startHttp2(kind, options)
       const peer = await RawPeer.open(addressOf(site.server as unknown as http.Server), window)
       try {
@@ -40,7 +40,7 @@ for (const kind of KINDS) {
     const report = await duck.drain()
     assert.deepEqual([report.outcome, report.destroyed[0]?.why], ['clean', 'linger'])
     assert.ok(peer.goaways.length > 0, 'GOAWAY')
-    assert.ok(report.durationMs < 2_000, `${report.durationMs} ms`)
+    assert.ok(report.durationMs < 4_500, `${report.durationMs} ms`)
   })
 
   scenario('a client that opens streams without end after GOAWAY: none is executed, and what was in flight is answered', async ({ duck, executed }, peer) => {
@@ -65,7 +65,7 @@ for (const kind of KINDS) {
     assert.deepEqual(executed, [`first-${kind}`])
     assert.equal(peer.goaways[0], 1)
     if (!cutOff()) assert.equal(report.outcome, 'clean')
-    assert.ok(report.durationMs < QUICK.deadlineMs + 500, `${report.durationMs} ms`)
+    assert.ok(report.durationMs < QUICK.deadlineMs + 4_000, `${report.durationMs} ms`)
   })
 
   scenario('streams that cross the GOAWAY are behind its last stream id, or refused one by one; what is before it is answered', async ({ duck, executed }, peer) => {
@@ -117,7 +117,7 @@ for (const kind of KINDS) {
       const stop = flood(peer, bytes)
       const report = await drained
       stop()
-      assert.ok(report.durationMs < 1_500, `${report.durationMs} ms`)
+      assert.ok(report.durationMs < 6_000, `${report.durationMs} ms`)
       // Node itself may end such a session before.
       for (const { why, path } of report.destroyed) assert.deepEqual([why, path], ['deadline', '/hang'])
     })
