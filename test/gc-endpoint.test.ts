@@ -5,7 +5,7 @@ import { test, type TestContext } from 'node:test'
 import { MessageChannel, Worker } from 'node:worker_threads'
 import { collect } from '../src/ops/gc/index.ts'
 import { gcLog, type Logged, type MajorSample } from '../src/ops/gc/log.ts'
-import { gcOutpost, type GCBeat } from '../src/ops/gc/outpost.ts'
+import { gcOutpost, type GCBeat, type ToldMajor } from '../src/ops/gc/outpost.ts'
 import { gcPart } from '../src/ops/gc/part.ts'
 import { GcStreams } from '../src/ops/gc/stream.ts'
 import type { Problem } from '../src/ops/http/problem.ts'
@@ -136,7 +136,9 @@ async function streaming(t: TestContext, heartbeatMs?: number) {
   const streams = new GcStreams(log, heartbeatMs)
   const closing = new AbortController()
   let ended = 0
+  const errors: unknown[] = []
   const server = http.createServer((req, res) => {
+    res.on('error', error => errors.push(error))
     try {
       void streams.serve({ req, res, signal: closing.signal } as unknown as Call).then(() => ended++)
     } catch (error) {
@@ -161,8 +163,13 @@ async function streaming(t: TestContext, heartbeatMs?: number) {
     t.after(() => req.destroy())
     return reader
   }
-  return { open, log, streams, closing, ended: () => ended }
+  return { open, log, streams, closing, errors, ended: () => ended }
 }
+
+/** A major GC, with so much to tell. */
+const major = (bytes: number): ToldMajor => ({
+  kind: 'major', at: 0, pauseMs: 1, forced: false, exact: false, source: 'perf_hooks', spaces: { ['x'.repeat(bytes)]: 1 }, after: { used: 1, total: 1, limit: 1 },
+})
 
 async function collectOnce(log: { last: number }): Promise<void> {
   const { last } = log
@@ -200,6 +207,19 @@ test('a quiet stream has heartbeats, and ends whole when the endpoint closes', a
   assert.equal(reader.res.complete, true)
 })
 
+test('a GC right after the end of a stream writes nothing behind it', async t => {
+  const { open, log, closing, errors, ended } = await streaming(t)
+  const reader = await open()
+  await until(() => reader.text !== '')
+  // In one turn: the response has ended, and has not closed yet.
+  closing.abort()
+  const { last } = log
+  log.hear({ source: { source: 'perf_hooks', why: 'x' }, pauses: {}, majors: [major(100)] })
+  assert.equal(log.last, last + 1)
+  await until(() => reader.closed && ended() === 1)
+  assert.deepEqual([reader.res.complete, reader.ids(), errors], [true, [], []])
+})
+
 test('a ninth reader is refused, and a place is free again when one leaves', async t => {
   const { open, ended } = await streaming(t)
   const readers = []
@@ -218,8 +238,7 @@ test('a reader that does not read is cut off; one beside it that does misses not
   const [slow, good] = [await open(), await open()]
   slow.res.pause()
   const beat = (bytes: number): GCBeat => ({
-    source: { source: 'perf_hooks', why: 'x'.repeat(10) }, pauses: {},
-    majors: [{ kind: 'major', at: 0, pauseMs: 1, forced: false, exact: false, source: 'perf_hooks', spaces: { ['x'.repeat(bytes)]: 1 }, after: { used: 1, total: 1, limit: 1 } }],
+    source: { source: 'perf_hooks', why: 'x'.repeat(10) }, pauses: {}, majors: [major(bytes)],
   })
   // The sockets' own buffers take some MB first.
   for (let sent = 0; ended() === 0; sent++) {

@@ -54,7 +54,7 @@ test('with recycle a caller who is refused the file keeps the process for nobody
   await until('its end', () => exits.length === 1)
 }))
 
-test('with recycle a process that somebody puts back into rotation meanwhile stays there', () => within({ downloadMs: 200 }, async (world, exits) => {
+test('with recycle a process that somebody puts back into rotation meanwhile stays there', () => within({ downloadMs: 2_000 }, async (world, exits) => {
   await world.snapshot('recycle=true')
   world.duck.resume()
   // Its place is free again when the wait for a download is over.
@@ -79,18 +79,20 @@ test('a download that has begun is waited for; one that broke off gives others t
   const [main, endpoint] = [new Link(port1), new Link(port2)]
   const downloads = new Downloads(main)
   const tell = (what: DownloadNews['what'], name = 'mine') => endpoint.tell('heap.download', { name, what } satisfies DownloadNews)
+  // News go before an answer, be it that there is no such method.
+  const heard = () => endpoint.call('none').catch(() => {})
   const { signal } = new AbortController()
   const within = (waited: Promise<void>, ms: number) => Promise.race([waited.then(() => 'over'), sleep(ms, 'waits')])
   try {
     tell('begun')
-    await sleep(50)
+    await heard()
     const waited = downloads.whole('mine', 100, 600_000, signal)
     tell('whole', 'another')
     assert.equal(await within(waited, 400), 'waits')
     tell('broken')
     assert.equal(await within(waited, 10_000), 'over')
     tell('begun')
-    await sleep(50)
+    await heard()
     assert.equal(await within(downloads.whole('mine', 100, 200, signal), 10_000), 'over')
     tell('whole')
     assert.equal(await within(downloads.whole('mine', 600_000, 600_000, signal), 10_000), 'over')
