@@ -118,8 +118,8 @@ for (const kind of KINDS) {
       const report = await drained
       stop()
       assert.ok(report.durationMs < 6_000, `${report.durationMs} ms`)
-      // Node itself may end such a session before.
-      for (const { why, path } of report.destroyed) assert.deepEqual([why, path], ['deadline', '/hang'])
+      // Node itself may end such a session before, and with it its stream.
+      for (const { why, path, state } of report.destroyed) assert.deepEqual([why, path], ['deadline', state === 'closing' ? path : '/hang'])
     })
 
     scenario(`a ${what} flood on an idle session is ended by the linger`, async ({ duck }, peer) => {
@@ -168,9 +168,8 @@ for (const kind of KINDS) {
     server.removeAllListeners('request')
     server.on('request', (_req, res) => void res.end(Buffer.alloc(size)))
     peer.window(0, 8 * 1024 * 1024)
-    const stream = peer.request('/')
-    await until('the first bytes', () => peer.received(stream) > 0)
-    // Reads bit by bit, 4 MB a second, and says so, as clients do.
+    // Reads bit by bit, 1.3 MB a second, and says so, as clients do: more often than once in lingerMs, be the machine as busy as it may.
+    const lingerMs = 1_000
     const began = performance.now()
     let length = 0
     peer.socket.on('data', (chunk: Buffer) => {
@@ -179,15 +178,17 @@ for (const kind of KINDS) {
       setTimeout(() => {
         if (peer.socket.writable) peer.window(stream, 1)
         peer.socket.resume()
-      }, Math.max(began + length / 4_000 - performance.now(), 1))
+      }, Math.max(began + length / 1_300 - performance.now(), 1))
     })
-    void duck.drain({ deadlineMs: 15_000 })
-    await until('the whole of it', () => peer.whole(stream) || peer.end === 'reset', 10_000)
+    const stream = peer.request('/')
+    await until('the first bytes', () => peer.received(stream) > 0)
+    void duck.drain({ deadlineMs: 40_000 })
+    await until('the whole of it', () => peer.whole(stream) || peer.end === 'reset', 30_000)
     assert.equal(peer.received(stream), size)
     assert.equal(peer.end === 'reset', false)
     peer.socket.end()
     const { outcome, durationMs } = await duck.drain()
     assert.equal(outcome, 'clean')
-    assert.ok(durationMs > QUICK.lingerMs, `read for ${durationMs} ms: too fast to prove anything`)
-  }, {}, 8 * 1024 * 1024)
+    assert.ok(durationMs > lingerMs, `read for ${durationMs} ms: too fast to prove anything`)
+  }, { lingerMs: 1_000 }, 8 * 1024 * 1024)
 }
