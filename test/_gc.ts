@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises'
  * Keeps objects and what lies outside of the heap until they are old, then drops them, until `done`: V8 collects all of it, each
  * few hundred MB, by its own decision.
  */
-export async function churn(done: () => boolean, ms = 20_000): Promise<void> {
+export async function churn(done: () => boolean, ms = 60_000): Promise<void> {
   const kept: unknown[] = []
   for (const until = Date.now() + ms; !done();) {
     if (Date.now() > until) throw new Error(`no end of the churn within ${ms} ms`)
@@ -15,7 +15,7 @@ export async function churn(done: () => boolean, ms = 20_000): Promise<void> {
 }
 
 /** Allocates what dies at once: minor GCs only. */
-export async function litter(done: () => boolean, ms = 20_000): Promise<void> {
+export async function litter(done: () => boolean, ms = 60_000): Promise<void> {
   let last: unknown
   for (const until = Date.now() + ms; !done();) {
     if (Date.now() > until) throw new Error(`no end of the litter within ${ms} ms`)
@@ -26,7 +26,7 @@ export async function litter(done: () => boolean, ms = 20_000): Promise<void> {
 }
 
 /** Until the event of a GC must have been delivered: two turns of the loop for `perf_hooks`, and what a busy machine adds. */
-export async function until(done: () => boolean, what = () => '', ms = 10_000): Promise<void> {
+export async function until(done: () => boolean, what = () => '', ms = 20_000): Promise<void> {
   for (const end = Date.now() + ms; !done(); await setImmediate()) {
     if (Date.now() > end) throw new Error(`not within ${ms} ms ${what()}`)
   }

@@ -175,7 +175,7 @@ export async function within(
   }
 }
 
-export async function until(what: () => boolean, ms = 5_000): Promise<void> {
+export async function until(what: () => boolean, ms = 15_000): Promise<void> {
   for (const end = Date.now() + ms; !what(); await sleep(5)) if (Date.now() > end) throw new Error(`not ${what.toString()} within ${ms} ms`)
 }
 

@@ -139,7 +139,7 @@ export async function startHttp2(kind: Kind, options: Options = {}, how: { unix?
 }
 
 /** Waits until something is so. */
-export async function until(what: string, so: () => boolean, ms = 5_000): Promise<void> {
+export async function until(what: string, so: () => boolean, ms = 15_000): Promise<void> {
   for (const limit = performance.now() + ms; !so(); await sleep(2)) {
     if (performance.now() > limit) throw new Error(`${what}: not within ${ms} ms`)
   }

@@ -127,8 +127,8 @@ export async function openDoor({ options = {}, routes = [route('/info', 'read')]
   return { endpoint, url, path, entries, lines, ask, close }
 }
 
-/** Waits until something holds. @throws After five seconds, or `ms`. */
-export async function until(what: string, holds: () => boolean, ms = 5_000): Promise<void> {
+/** Waits until something holds. @throws After fifteen seconds, or `ms`. */
+export async function until(what: string, holds: () => boolean, ms = 15_000): Promise<void> {
   const end = performance.now() + ms
   while (!holds()) {
     if (performance.now() > end) throw new Error(`not within ${ms} ms: ${what}`)

@@ -45,6 +45,8 @@ export function ask(target: Target, path: string, { method = 'GET', token, body,
       ...optionsOf(target, path),
       method,
       agent,
+      // An answer that never comes is a failure with a name, not a test that hangs.
+      signal: AbortSignal.timeout(60_000),
       headers: {
         ...(token !== undefined && { Authorization: `Bearer ${token}` }),
         ...(text !== undefined && { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) }),

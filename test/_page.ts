@@ -47,8 +47,8 @@ before(async () => {
 })
 
 after(async () => {
-  await browser?.close()
   await shared?.close()
+  await inTime(browser?.close(), 'the end of the browser')
 })
 
 export async function startSite(): Promise<Site> {
@@ -74,7 +74,7 @@ export async function openPage(t: TestContext, url = shared.at.url, options: Par
   const context = await browser.newContext({ viewport: { width: 1_000, height: 800 }, ...options })
   t.after(() => context.close())
   const page = await context.newPage()
-  page.setDefaultTimeout(15_000)
+  page.setDefaultTimeout(30_000)
   const [complaints, requests]: [string[], Request[]] = [[], []]
   page.on('console', message => {
     if (message.type() === 'error' || message.type() === 'warning') complaints.push(`${message.text()} ${message.location().url}`)
@@ -103,10 +103,19 @@ export async function enter(t: TestContext, token = shared.tokens.ann, url = sha
   return window
 }
 
-export async function until<T>(what: () => Promise<T>, is: (value: T) => boolean, ms = 15_000): Promise<T> {
+/** For what Playwright sets no limit to. */
+export async function inTime<T>(what: Promise<T> | undefined, name: string, ms = 30_000): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${name}: not within ${ms} ms`)), ms)
+  })
+  return Promise.race([what as Promise<T>, late]).finally(() => clearTimeout(timer))
+}
+
+export async function until<T>(what: () => Promise<T>, is: (value: T) => boolean, ms = 30_000): Promise<T> {
   const end = performance.now() + ms
   for (;;) {
-    const value = await what()
+    const value = await inTime(what(), 'the page')
     if (is(value)) return value
     if (performance.now() > end) assert.fail(`it never became as wished: ${JSON.stringify(value)}`)
     await sleep(50)

@@ -40,6 +40,6 @@ function alive(pid: number): boolean {
 /** @param least How many there were at least. */
 export async function assertGone(processes: number[], least: number): Promise<void> {
   assert.ok(processes.length >= least, `only ${processes.length} processes were named`)
-  for (let i = 0; i < 250 && processes.some(alive); i++) await sleep(20)
+  for (let i = 0; i < 1_000 && processes.some(alive); i++) await sleep(20)
   assert.deepEqual(processes.filter(alive), [], 'orphans')
 }

@@ -6,7 +6,7 @@ import vm from 'node:vm'
 import { MessageChannel, Worker } from 'node:worker_threads'
 import { collect } from '../src/ops/gc/index.ts'
 import { gcLog, type Logged, type MajorSample } from '../src/ops/gc/log.ts'
-import { gcOutpost, type GCBeat } from '../src/ops/gc/outpost.ts'
+import { gcOutpost, type GCBeat, type ToldMajor } from '../src/ops/gc/outpost.ts'
 import { gcPart } from '../src/ops/gc/part.ts'
 import { GcStreams } from '../src/ops/gc/stream.ts'
 import type { Problem } from '../src/ops/http/problem.ts'
@@ -65,8 +65,7 @@ test('hundreds of minor GCs reach the endpoint as sums, once a second, and none 
   const beats: { at: number, minor: number }[] = []
   endpointEnd.on<GCBeat>('gc', ({ pauses, majors }) => majors.length === 0 && beats.push({ at: performance.now(), minor: pauses.minor?.count ?? 0 }))
   const from = performance.now()
-  await litter(() => performance.now() - from > 2_500)
-  await until(() => beats.length >= 2)
+  await litter(() => performance.now() - from > 2_500 && beats.length >= 2)
   const seconds = (performance.now() - from) / 1000
   assert.ok(beats.length <= seconds + 1, `${beats.length} beats in ${seconds} s`)
   const minors = beats.reduce((sum, { minor }) => sum + minor, 0)
@@ -141,7 +140,9 @@ async function streaming(t: TestContext, heartbeatMs?: number) {
   const streams = new GcStreams(log, heartbeatMs)
   const closing = new AbortController()
   let ended = 0
+  const errors: unknown[] = []
   const server = http.createServer((req, res) => {
+    res.on('error', error => errors.push(error))
     try {
       void streams.serve({ req, res, signal: closing.signal } as unknown as Call).then(() => ended++)
     } catch (error) {
@@ -166,8 +167,13 @@ async function streaming(t: TestContext, heartbeatMs?: number) {
     t.after(() => req.destroy())
     return reader
   }
-  return { open, log, streams, closing, ended: () => ended }
+  return { open, log, streams, closing, errors, ended: () => ended }
 }
+
+/** A major GC, with so much to tell. */
+const major = (bytes: number): ToldMajor => ({
+  kind: 'major', at: 0, pauseMs: 1, forced: false, exact: false, source: 'perf_hooks', spaces: { ['x'.repeat(bytes)]: 1 }, after: { used: 1, total: 1, limit: 1 },
+})
 
 async function collectOnce(log: { last: number }): Promise<void> {
   const { last } = log
@@ -205,6 +211,19 @@ test('a quiet stream has heartbeats, and ends whole when the endpoint closes', a
   assert.equal(reader.res.complete, true)
 })
 
+test('a GC right after the end of a stream writes nothing behind it', async t => {
+  const { open, log, closing, errors, ended } = await streaming(t)
+  const reader = await open()
+  await until(() => reader.text !== '')
+  // In one turn: the response has ended, and has not closed yet.
+  closing.abort()
+  const { last } = log
+  log.hear({ source: { source: 'perf_hooks', why: 'x' }, pauses: {}, majors: [major(100)] })
+  assert.equal(log.last, last + 1)
+  await until(() => reader.closed && ended() === 1)
+  assert.deepEqual([reader.res.complete, reader.ids(), errors], [true, [], []])
+})
+
 test('a ninth reader is refused, and a place is free again when one leaves', async t => {
   const { open, ended } = await streaming(t)
   const readers = []
@@ -223,8 +242,7 @@ test('a reader that does not read is cut off; one beside it that does misses not
   const [slow, good] = [await open(), await open()]
   slow.res.pause()
   const beat = (bytes: number): GCBeat => ({
-    source: { source: 'perf_hooks', why: 'x'.repeat(10) }, pauses: {},
-    majors: [{ kind: 'major', at: 0, pauseMs: 1, forced: false, exact: false, source: 'perf_hooks', spaces: { ['x'.repeat(bytes)]: 1 }, after: { used: 1, total: 1, limit: 1 } }],
+    source: { source: 'perf_hooks', why: 'x'.repeat(10) }, pauses: {}, majors: [major(bytes)],
   })
   // The sockets' own buffers take some MB first.
   for (let sent = 0; ended() === 0; sent++) {
@@ -241,8 +259,9 @@ test('from a worker, GET /gc answers while the main thread is blocked', async t 
   const link = new Link(port1)
   const stop = gcOutpost({ link } as Post)
   const program = new URL('fixtures/gc-endpoint.ts', import.meta.url).href
+  const answered = new Int32Array(new SharedArrayBuffer(4))
   const worker = new Worker(`import('tsx/esm/api').then(({ tsImport }) => tsImport(${JSON.stringify(program)}, ${JSON.stringify(program)}))`,
-    { eval: true, workerData: { port: port2 }, transferList: [port2] })
+    { eval: true, workerData: { port: port2, answered }, transferList: [port2] })
   t.after(async () => {
     stop()
     link.close()
@@ -255,7 +274,9 @@ test('from a worker, GET /gc answers while the main thread is blocked', async t 
   collect()
   await until(() => (answers.at(-1)?.majors ?? 0) > 0)
   const from = Date.now()
-  while (Date.now() < from + 400);
+  // Until it has answered some times, and 400 ms at least.
+  const already = Atomics.load(answered, 0)
+  while (Date.now() < from + 400 || (Atomics.load(answered, 0) < already + 10 && Date.now() < from + 20_000));
   const to = Date.now()
   await until(() => (answers.at(-1)?.at ?? 0) > to)
   const meanwhile = answers.filter(({ at }) => at > from + 5 && at < to - 5)

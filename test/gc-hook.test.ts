@@ -61,8 +61,8 @@ test('gc-stats and perf_hooks tell of the same major GCs: same time, same pause,
   for (const stop of stops) stop()
   for (const [index, one] of stats.entries()) {
     const other = hooks[index] as MajorGC
-    assert.ok(Math.abs(one.at - other.at) < 5, `ended ${one.at} and ${other.at}`)
-    assert.ok(Math.abs(one.pauseMs - other.pauseMs) < 5, `paused ${one.pauseMs} and ${other.pauseMs}`)
+    assert.ok(Math.abs(one.at - other.at) < 50, `ended ${one.at} and ${other.at}`)
+    assert.ok(Math.abs(one.pauseMs - other.pauseMs) < 50, `paused ${one.pauseMs} and ${other.pauseMs}`)
     assert.equal(one.forced, other.forced)
     assert.ok(Math.abs(one.after.used / other.after.used - 1) < 0.35, `left ${one.after.used} and ${other.after.used}`)
   }
@@ -99,8 +99,8 @@ test('a collection of ours is told as forced, frees what is garbage, and leaves 
   assert.ok(garbage)
   garbage = undefined
   const { before, after, pauseMs, at } = collect()
-  // V8 may have had reason of its own for another one, before.
-  const ours = () => heard.filter(gc => Math.abs(gc.at - at) < 1)
+  // V8 may have had reason of its own for another one, before. Ours ended within what collect() measured, however late that saw it.
+  const ours = () => heard.filter(gc => gc.at > at - pauseMs - 1 && gc.at < at + 1)
   await until(() => ours().length >= sources.length)
   for (const stop of stops) stop()
   assert.ok(before.used - after.used > 10e6, `${before.used} to ${after.used}`)

@@ -11,7 +11,7 @@ const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM } = http2.constants
 for (const kind of KINDS) {
   /** One test with a site and a client, which are closed at its end; what was executed must have been answered, but for what is forgiven. */
   const scenario = (name: string, run: (site: Site2, peer: Peer) => Promise<void>, ...how: [Parameters<typeof startHttp2>[1]?, Parameters<typeof startHttp2>[2]?]) => {
-    test(`${kind}: ${name}`, { timeout: 20_000 }, async () => {
+    test(`${kind}: ${name}`, { timeout: 60_000 }, async () => {
       const site = await startHttp2(kind, ...how)
       const peer = await site.connect()
       try {
@@ -26,17 +26,16 @@ for (const kind of KINDS) {
 
   scenario('an idle session gets GOAWAY and is closed at once', async ({ duck, executed }, peer) => {
     const first = await peer.ask('/')
-    await sleep(60)
-    assert.equal(duck.stats().connections.idle, 1)
+    await until('idle', () => duck.stats().connections.idle === 1)
     const report = await duck.drain()
     await peer.ended
     assert.ok(peer.goaways.length > 0, 'GOAWAY')
     assert.equal(peer.goaways[0], 1, 'the first stream was the last that was served')
     assert.equal(report.outcome, 'clean')
     assert.deepEqual([report.closed, report.destroyed], [1, []])
-    assert.ok(report.durationMs < 1_000, `took ${report.durationMs} ms`)
+    assert.ok(report.durationMs < 8_000, `took ${report.durationMs} ms`)
     assert.deepEqual(executed, [first.id])
-  })
+  }, { lingerMs: 10_000, deadlineMs: 20_000 })
 
   scenario('a session without any stream is closed, too', async ({ duck }, peer) => {
     assert.equal(duck.stats().connections.fresh, 1)
@@ -47,16 +46,20 @@ for (const kind of KINDS) {
   })
 
   scenario('streams in flight finish, whatever their number', async ({ duck, executed }, peer) => {
-    const waiting = Array.from({ length: 50 }, (_, i) => peer.ask(`/slow?ms=${100 + i}`, {}, 'body'))
+    const waiting = Array.from({ length: 50 }, (_, i) => peer.ask('/gate', { 'x-id': `${kind}-many-${i}` }, 'body'))
     await until('in flight', () => executed.length === 50)
     assert.equal(duck.stats().connections.active, 1)
     assert.equal(duck.stats().inFlight.length, 50)
     const [first] = duck.stats().inFlight
-    assert.deepEqual([first?.method, first?.path], ['POST', '/slow'])
+    assert.deepEqual([first?.method, first?.path], ['POST', '/gate'])
     assert.match(first?.remote ?? '', /^127\.0\.0\.1:\d+$/)
     assert.ok((first?.bytesRead ?? 0) > 0)
     const drained = duck.drain()
-    for (const { answered, text } of await Promise.all(waiting)) assert.deepEqual([answered, text], [true, 'slow'])
+    for (const id of [...executed]) {
+      release(id)
+      await sleep(1)
+    }
+    for (const { answered, text } of await Promise.all(waiting)) assert.deepEqual([answered, text], [true, 'gate'])
     const report = await drained
     await peer.ended
     assert.equal(report.outcome, 'clean')
@@ -97,10 +100,11 @@ for (const kind of KINDS) {
     assert.equal((await duck.drain()).outcome, 'clean')
     await client
     assert.equal(executed.at(-1), last?.id)
-  })
+    // It is told with its next stream; a session on which none comes for so long is told without.
+  }, { quietMs: 2_500 })
 
   scenario('in the lame duck everything is served', async ({ duck, executed }, peer) => {
-    const drained = duck.drain({ lameduckMs: 300 })
+    const drained = duck.drain({ lameduckMs: 1_500 })
     for (let i = 0; i < 5; i++) {
       assert.ok((await peer.ask('/')).answered)
       await sleep(10)
@@ -114,7 +118,7 @@ for (const kind of KINDS) {
 
   scenario('resume() from the lame duck: the session goes on as if nothing had been', async ({ duck }, peer) => {
     const slow = peer.ask('/slow')
-    const drained = duck.drain({ lameduckMs: 2_000 })
+    const drained = duck.drain({ lameduckMs: 4_000 })
     await sleep(30)
     duck.resume()
     assert.equal((await drained).outcome, 'resumed')
@@ -156,7 +160,7 @@ for (const kind of KINDS) {
     })
     const closed = new Promise(resolve => stream.once('close', resolve))
     await until('the first bytes', () => length > 0)
-    const report = await duck.drain({ deadlineMs: 15_000 })
+    const report = await duck.drain({ deadlineMs: 40_000 })
     await closed
     assert.equal(length, BIG)
     assert.equal(report.outcome, 'clean')
@@ -258,7 +262,7 @@ for (const kind of KINDS) {
     assert.equal(report.rejected, 1)
     assert.equal(report.served, 0)
     assert.equal(executed.length, 1)
-  }, { admit: 'reject', quietMs: 1_000 })
+  }, { admit: 'reject', quietMs: 2_500 })
 
   scenario('admit as a function, and reject that hands on to the application', async ({ duck, executed }, peer) => {
     await peer.ask('/')
@@ -267,7 +271,7 @@ for (const kind of KINDS) {
     assert.deepEqual([vip.status, other.status], [200, 418])
     assert.equal((await drained).rejected, 1)
     assert.deepEqual(executed.slice(1), [vip.id])
-  }, { admit: req => req.url === '/vip', reject: (_req, res) => void res.writeHead(418).end(), quietMs: 1_000 })
+  }, { admit: req => req.url === '/vip', reject: (_req, res) => void res.writeHead(418).end(), quietMs: 2_500 })
 }
 
 /** The id of the first request that was executed. */

@@ -11,12 +11,12 @@ async function worker(peer: Peer, outcomes: Outcome[]): Promise<void> {
 }
 
 for (const kind of KINDS) {
-  test(`${kind}: 20 sessions with 10 streams each under load: every stream is answered, or refused and not executed`, { timeout: 30_000 }, async () => {
+  test(`${kind}: 20 sessions with 10 streams each under load: every stream is answered, or refused and not executed`, { timeout: 90_000 }, async () => {
     const site = await startHttp2(kind, { deadlineMs: 15_000 })
     const peers = await Promise.all(Array.from({ length: 20 }, () => site.connect()))
     const outcomes: Outcome[] = []
     const work = peers.flatMap(peer => Array.from({ length: 10 }, () => worker(peer, outcomes)))
-    await until('under way', () => outcomes.length > 500, 15_000)
+    await until('under way', () => outcomes.length > 500, 30_000)
     const report = await site.duck.drain()
     await Promise.all(work)
     await Promise.all(peers.map(peer => peer.ended))
@@ -32,7 +32,7 @@ for (const kind of KINDS) {
     site.duck.unwrap()
   })
 
-  test(`${kind}: 10,000 streams on 100 sessions in flight: none is lost`, { timeout: 60_000 }, async () => {
+  test(`${kind}: 10,000 streams on 100 sessions in flight: none is lost`, { timeout: 120_000 }, async () => {
     const site = await startHttp2(kind, { deadlineMs: 30_000 })
     const peers = await Promise.all(Array.from({ length: 100 }, () => site.connect()))
     const outcomes = peers.flatMap(peer => Array.from({ length: 100 }, () => peer.ask('/slow?ms=5000')))

@@ -3,6 +3,7 @@ import type http from 'node:http'
 import net from 'node:net'
 import { test } from 'node:test'
 import tls from 'node:tls'
+import { release } from './_app.ts'
 import { Client } from './_client.ts'
 import { RawPeer } from './_http2-raw.ts'
 import { connectTo, createHttp2, startHttp2, until } from './_http2.ts'
@@ -20,17 +21,19 @@ async function secure(server: net.Server, protocols?: string[]): Promise<tls.TLS
   return socket
 }
 
-test('allowHTTP1: clients of both kinds in flight are answered, idle ones go, each in its own way', { timeout: 20_000 }, async () => {
-  const site = await startHttp2('h2', {}, { server: { allowHTTP1: true } })
+test('allowHTTP1: clients of both kinds in flight are answered, idle ones go, each in its own way', { timeout: 60_000 }, async () => {
+  const site = await startHttp2('h2', { lingerMs: 10_000, deadlineMs: 20_000 }, { server: { allowHTTP1: true } })
   const [modern, idle] = [await site.connect(), await site.connect()]
   const [classic, kept] = [await Client.open(addressOfHttp2(site.server)), await Client.open(addressOfHttp2(site.server))]
-  const stream = modern.ask('/slow?ms=150')
-  classic.request('/slow?ms=150')
+  const stream = modern.ask('/gate', { 'x-id': 'modern' })
+  classic.request('/gate', { id: 'classic' })
   kept.request('/')
   await kept.answer()
   await until('in flight', () => site.duck.stats().inFlight.length === 2)
   assert.deepEqual({ ...site.duck.stats().connections }, { total: 4, handshake: 0, fresh: 1, active: 2, idle: 1, upgraded: 0, closing: 0 })
-  const report = await site.duck.drain()
+  const drained = site.duck.drain()
+  for (const id of ['modern', 'classic']) release(id)
+  const report = await drained
   assert.equal((await stream).answered, true)
   await assertLast(classic)
   assert.equal(await kept.ended(), 'fin')
@@ -40,7 +43,7 @@ test('allowHTTP1: clients of both kinds in flight are answered, idle ones go, ea
   site.duck.unwrap()
 })
 
-test('allowHTTP1: the probes answer clients of both kinds', { timeout: 20_000 }, async () => {
+test('allowHTTP1: the probes answer clients of both kinds', { timeout: 60_000 }, async () => {
   const site = await startHttp2('h2', {}, { server: { allowHTTP1: true } })
   site.duck.lameduck()
   const [modern, classic] = [await site.connect(), await Client.open(addressOfHttp2(site.server))]
@@ -52,7 +55,7 @@ test('allowHTTP1: the probes answer clients of both kinds', { timeout: 20_000 },
   site.duck.unwrap()
 })
 
-test('allowHTTP1: a client without ALPN speaks HTTP/1, one with http/1.1 as well', { timeout: 20_000 }, async () => {
+test('allowHTTP1: a client without ALPN speaks HTTP/1, one with http/1.1 as well', { timeout: 60_000 }, async () => {
   const site = await startHttp2('h2', {}, { server: { allowHTTP1: true } })
   for (const protocols of [undefined, ['http/1.1'], ['h2', 'http/1.1']]) {
     const socket = await secure(site.server, protocols)
@@ -60,29 +63,30 @@ test('allowHTTP1: a client without ALPN speaks HTTP/1, one with http/1.1 as well
     socket.destroy()
   }
   const client = await Client.open(addressOfHttp2(site.server))
-  client.request('/slow')
+  client.request('/gate', { id: 'without-alpn' })
   await until('in flight', () => site.duck.stats().inFlight.length === 1)
   void site.duck.drain()
+  release('without-alpn')
   await assertLast(client)
   assert.equal((await site.duck.drain()).outcome, 'clean')
   site.duck.unwrap()
 })
 
-test('allowHTTP1: an idle HTTP/1 connection from before wrap() is counted, and does not outlast the drain', { timeout: 20_000 }, async () => {
+test('allowHTTP1: an idle HTTP/1 connection from before wrap() is counted, and does not outlast the drain', { timeout: 60_000 }, async () => {
   const server = createHttp2('h2', [], undefined, { allowHTTP1: true })
   await listen(server as unknown as http.Server)
   const silent = await Client.open(addressOfHttp2(server))
   silent.request('/')
   await silent.answer()
-  const duck = wrap(server, { ...QUICK, deadlineMs: 3_000 })
+  const duck = wrap(server, { ...QUICK, deadlineMs: 10_000 })
   const report = await duck.drain()
   await silent.ended()
   assert.equal(report.unknown, 1)
-  assert.ok(report.durationMs < 1_500, `${report.durationMs} ms`)
+  assert.ok(report.durationMs < 6_000, `${report.durationMs} ms`)
   duck.unwrap()
 })
 
-test('h2: a client that speaks neither protocol is refused by Node as ever, and does not hold the drain', { timeout: 20_000 }, async () => {
+test('h2: a client that speaks neither protocol is refused by Node as ever, and does not hold the drain', { timeout: 60_000 }, async () => {
   const site = await startHttp2('h2')
   const socket = await secure(site.server)
   let text = ''
@@ -90,13 +94,13 @@ test('h2: a client that speaks neither protocol is refused by Node as ever, and 
   socket.write('GET / HTTP/1.1\r\nHost: test\r\n\r\n')
   await until('the refusal', () => text.includes('403 Forbidden'))
   const report = await site.duck.drain()
-  assert.ok(report.durationMs < 2_000, `${report.durationMs} ms`)
+  assert.ok(report.durationMs < 4_500, `${report.durationMs} ms`)
   socket.destroy()
   assert.deepEqual(site.executed, [])
   site.duck.unwrap()
 })
 
-test('h2: a protocol of the application\'s own gets upgradedMs', { timeout: 20_000 }, async () => {
+test('h2: a protocol of the application\'s own gets upgradedMs', { timeout: 60_000 }, async () => {
   const server = createHttp2('h2', [])
   server.on('unknownProtocol', (socket: net.Socket) => void socket.on('data', chunk => socket.write(chunk)).on('error', () => {}))
   const duck = wrap(server, QUICK)
@@ -113,7 +117,7 @@ test('h2: a protocol of the application\'s own gets upgradedMs', { timeout: 20_0
   duck.unwrap()
 })
 
-test('h2: a handshake that never begins, and one that is never finished, end at their limits', { timeout: 20_000 }, async () => {
+test('h2: a handshake that never begins, and one that is never finished, end at their limits', { timeout: 60_000 }, async () => {
   const site = await startHttp2('h2')
   const { host, port } = addressOfHttp2(site.server)
   const sockets = [0, 1].map(() => net.connect({ host: host as string, port: port as number }).on('error', () => {}).resume())
@@ -122,12 +126,12 @@ test('h2: a handshake that never begins, and one that is never finished, end at 
   await new Promise(resolve => setTimeout(resolve, 20))
   const report = await site.duck.drain()
   assert.deepEqual(report.destroyed.map(({ why }) => why), ['handshake'])
-  assert.ok(report.durationMs < 1_500, `${report.durationMs} ms`)
+  assert.ok(report.durationMs < 4_500, `${report.durationMs} ms`)
   for (const socket of sockets) socket.destroy()
   site.duck.unwrap()
 })
 
-test('h2c: a client that speaks HTTP/1, and one that sends half a preface, hold nothing up', { timeout: 20_000 }, async () => {
+test('h2c: a client that speaks HTTP/1, and one that sends half a preface, hold nothing up', { timeout: 60_000 }, async () => {
   const site = await startHttp2('h2c')
   const { host, port } = addressOfHttp2(site.server)
   const [classic, half] = ['GET / HTTP/1.1\r\nHost: test\r\n\r\n', 'PRI * HTTP/2.0'].map(bytes => {
@@ -138,13 +142,13 @@ test('h2c: a client that speaks HTTP/1, and one that sends half a preface, hold 
   const good = await RawPeer.open(addressOfHttp2(site.server))
   await until('the good one', () => site.duck.stats().connections.fresh >= 1 && good.frames.length > 0)
   const report = await site.duck.drain()
-  assert.ok(report.durationMs < 2_000, `${report.durationMs} ms`)
+  assert.ok(report.durationMs < 4_500, `${report.durationMs} ms`)
   assert.deepEqual(site.executed, [])
   for (const socket of [classic, half, good.socket]) socket?.destroy()
   site.duck.unwrap()
 })
 
-test('allowHTTP1: an upgraded HTTP/1 socket beside a session gets upgradedMs', { timeout: 20_000 }, async () => {
+test('allowHTTP1: an upgraded HTTP/1 socket beside a session gets upgradedMs', { timeout: 60_000 }, async () => {
   const server = createHttp2('h2', [], undefined, { allowHTTP1: true })
   server.on('upgrade', (_req: http.IncomingMessage, socket: net.Socket) => {
     socket.on('error', () => {})

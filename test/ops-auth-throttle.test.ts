@@ -20,10 +20,14 @@ test('failures are throttled: 429 with Retry-After, then again a try; who was le
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
   assert.equal((await site.ask('/info', { agent })).status, 200)
   const statuses: number[] = []
-  for (let i = 0; i < 8; i++) statuses.push((await site.ask('/info', { token: freshToken() })).status)
-  assert.deepEqual([...new Set(statuses)], [401, 429])
-  const refused = await site.ask('/info', { token: freshToken() })
+  let refused = await site.ask('/info', { token: freshToken() })
+  // Four, unless the machine is so slow that tries come back meanwhile.
+  for (let i = 0; i < 100 && refused.status !== 429; i++) {
+    statuses.push(refused.status)
+    refused = await site.ask('/info', { token: freshToken() })
+  }
   assert.equal(refused.status, 429)
+  assert.deepEqual([statuses.length >= 3, [...new Set(statuses)]], [true, [401]])
   assert.deepEqual([refused.json.code, refused.headers['retry-after']], ['ERR_LAMEDUCK_OPS_THROTTLED', '1'])
   assert.ok(Number(refused.json.retryAfterMs) > 0 && Number(refused.json.retryAfterMs) <= 200)
   assert.equal((await site.ask('/info', { agent })).status, 200)
@@ -83,12 +87,14 @@ test('while failures are throttled no token is looked at', async () => {
 test('each token has so many calls, and one that has none left takes nothing from another', async () => {
   const [one, two] = [freshToken(), freshToken()]
   const tokens = [{ name: 'ann', scopes: ['read' as Scope], token: one }, { name: 'bob', scopes: ['read' as Scope], token: two }]
-  const site = await openDoor({ options: { auth: { tokens }, limits: { calls: { burst: 4, perSecond: 0.5 } } } })
+  const site = await openDoor({ options: { auth: { tokens }, limits: { calls: { burst: 4, perSecond: 0.01 } } } })
   const statuses: number[] = []
   for (let i = 0; i < 6; i++) statuses.push((await site.ask('/info', { token: one })).status)
   assert.deepEqual(statuses, [200, 200, 200, 200, 429, 429])
   const refused = await site.ask('/info', { token: one })
-  assert.deepEqual([refused.json.code, refused.headers['retry-after']], ['ERR_LAMEDUCK_OPS_THROTTLED', '2'])
+  assert.equal(refused.json.code, 'ERR_LAMEDUCK_OPS_THROTTLED')
+  const wait = Number(refused.headers['retry-after'])
+  assert.ok(wait > 80 && wait <= 100, `${wait} s`)
   assert.equal((await site.ask('/info', { token: two })).status, 200)
   await site.close()
 })
@@ -102,7 +108,8 @@ test('10,000 unauthorised requests in a burst: nothing is executed, the audit ha
   const bytes = `POST /read HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${wrong}\r\nContent-Length: 0\r\n\r\n`
   const counts: Record<string, number> = {}
   let answers = 0
-  const sockets = await Promise.all(Array.from({ length: 10 }, async () => {
+  // No more than may be silent for a moment: they have not said anything before all are there.
+  const sockets = await Promise.all(Array.from({ length: 8 }, async () => {
     const socket = net.connect(Number(port), '127.0.0.1').setEncoding('latin1')
     await new Promise(resolve => socket.once('connect', resolve))
     let rest = ''
@@ -123,7 +130,7 @@ test('10,000 unauthorised requests in a burst: nothing is executed, the audit ha
   collect()
   const before = process.memoryUsage().heapUsed
   const startedAt = performance.now()
-  for (const socket of sockets) socket.write(bytes.repeat(1_000))
+  for (const socket of sockets) socket.write(bytes.repeat(1_250))
   await until('all are answered', () => answers === 10_000, 30_000)
   const seconds = (performance.now() - startedAt) / 1_000
   assert.deepEqual(Object.keys(counts).sort(), ['401', '429'])
@@ -131,6 +138,7 @@ test('10,000 unauthorised requests in a burst: nothing is executed, the audit ha
   assert.deepEqual(executed, [])
   for (const socket of sockets) socket.destroy()
   await sleep(1_200)
+  await until('the last line', () => site.entries.reduce((sum, { count }) => sum + Number(count), 0) >= 10_000)
   // Two kinds: the first of each at once, and one line for each second that there were more.
   const lines = site.entries.length
   assert.ok(lines <= 2 * (2 + Math.ceil(seconds) + 1), `${lines} lines in ${seconds} s`)

@@ -82,7 +82,10 @@ test('who speaks no TLS, or breaks it off, is sent away, and the endpoint goes o
     socket.on('error', () => {}).resume()
     await new Promise(resolve => socket.once('close', resolve))
   }
-  assert.equal(await status('/info', { tls: ann }), 200)
+  // Its time is as short: on a machine that stops for longer than that one asks again.
+  let found = 0
+  for (let i = 0; i < 50 && found !== 200; i++) found = await status('/info', { tls: ann }).catch(() => 0)
+  assert.equal(found, 200)
   await until('the audit has it', () => site.entries.some(({ code }) => code === 'ERR_LAMEDUCK_OPS_TLS'))
   const held = net.connect(port, '127.0.0.1').on('error', () => {})
   await new Promise(resolve => held.once('connect', resolve))

@@ -46,7 +46,7 @@ test('docs/ops.md: the mounted endpoint answers under its path, beside the appli
   await once(child, 'message')
   const at = { url: `http://localhost:${ports[0]}` }
   assert.equal((await ask(at, '/')).text, 'hello\n', output())
-  for (let i = 0; i < 50 && (await ask(at, '/ops/livez')).status === 503; i++) await new Promise(resolve => void setTimeout(resolve, 50))
+  for (let i = 0; i < 400 && (await ask(at, '/ops/livez')).status === 503; i++) await new Promise(resolve => void setTimeout(resolve, 50))
   assert.equal((await ask(at, '/ops/state', { token })).status, 200)
   assert.equal((await ask(at, '/ops/state')).status, 401)
   child.kill('SIGKILL')

@@ -140,11 +140,15 @@ test('a full disk is an error of the call that needs the trail, and the next lin
 
 test('what was refused is told at once, and then once a second with a count', async () => {
   const site = await openDoor({ options: { auth: { tokens: [{ name: 'ann', scopes: ['read'], token: freshToken() }] }, limits: { failures: { burst: 100, perSecond: 100 } } } })
-  for (let i = 0; i < 20; i++) await site.ask(`/x${i}`, { token: null })
+  const told = () => site.entries.reduce((sum, { count }) => sum + Number(count), 0)
+  const began = performance.now()
+  await site.ask('/x', { token: null })
   assert.deepEqual(site.entries.map(({ count }) => count), [1])
-  await until('the second line', () => site.entries.length === 2)
-  assert.equal(site.entries[1]?.count, 19)
+  for (let i = 1; i < 20; i++) await site.ask(`/x${i}`, { token: null })
+  await until('the other lines', () => told() === 20)
+  const seconds = (performance.now() - began) / 1_000
+  assert.ok(site.entries.length >= 2 && site.entries.length <= 2 + seconds, `${site.entries.length} lines in ${seconds} s`)
   await site.ask('/x', { token: null })
   await site.close()
-  assert.equal(site.entries.reduce((sum, { count }) => sum + Number(count), 0), 21)
+  assert.equal(told(), 21)
 })

@@ -94,7 +94,7 @@ test('an expression that never returns is ended by its time limit, and the proce
   for (const sideEffects of [false, true]) {
     const { status, json, ms } = await it.evaluate('for(;;){}', { timeoutMs: 200, sideEffects })
     assert.deepEqual([status, json.code], [504, 'ERR_LAMEDUCK_OPS_TIMEOUT'])
-    assert.ok(ms < 5_000)
+    assert.ok(ms < 15_000)
     assert.equal(await it.get('/'), 'hello')
   }
 }))
@@ -103,7 +103,7 @@ test('a promise that never settles is given up at the time limit, and the proces
   for (const [expression, sideEffects] of [['subject.never', false], ['await subject.never', true], ['new Promise(() => {})', true]] as const) {
     const { status, json, ms } = await it.evaluate(expression, { timeoutMs: 200, sideEffects })
     assert.deepEqual([status, json.code], [504, 'ERR_LAMEDUCK_OPS_TIMEOUT'], expression)
-    assert.ok(ms < 5_000)
+    assert.ok(ms < 15_000)
   }
   assert.equal(await it.get('/'), 'hello')
 }))
@@ -129,12 +129,12 @@ test('the application\'s own loop is not ended by the time limit of an expressio
 }))
 
 test('a busy loop of the application can be looked into, and ended through a variable', () => shared.with(async it => {
-  await it.busy('/spin?ms=8000')
+  await it.busy('/spin?ms=20000')
   assert.equal((await it.evaluate('subject.number')).json.text, '1')
   const begun = performance.now()
   assert.equal((await it.evaluate('globalThis.stop = true', { sideEffects: true })).json.text, 'true')
   assert.equal(await it.get('/'), 'hello')
-  assert.ok(performance.now() - begun < 6_000)
+  assert.ok(performance.now() - begun < 15_000)
   await it.evaluate('globalThis.stop = false', { sideEffects: true })
 }))
 

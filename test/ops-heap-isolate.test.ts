@@ -35,7 +35,7 @@ test('with isolate a client that keeps a connection for later, and asks for no r
       await quiet()
     }
     client.destroy()
-  }, { take: async (...args) => {
+  }, { heap: { inFlightMs: 20_000 }, take: async (...args) => {
     begin()
     await over
     return takeTiny(...args)

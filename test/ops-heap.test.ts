@@ -67,7 +67,7 @@ test('with isolate the instance leaves the rotation, waits for what is in flight
     assert.equal(await (await request).text(), 'late')
     assert.equal((await ended).state, 'done')
     assert.deepEqual(states, ['lameduck', 'snapshot', 'running'])
-  }, { take: (...args) => {
+  }, { heap: { inFlightMs: 20_000 }, take: (...args) => {
     states.push('snapshot')
     return takeTiny(...args)
   } }, held.app)
@@ -207,7 +207,7 @@ test('after-gc waits for the next major GC, in rotation, and not for ever', asyn
     collect()
     assert.equal((await ended).state, 'done')
     assert.deepEqual(problemOf(await world.snapshot('when=after-gc')), ['failed', 504, 'ERR_LAMEDUCK_OPS_NO_GC'])
-  }, { heap: { afterGcMs: 300 }, afterMajorGC: () => new Promise<void>(resolve => {
+  }, { heap: { afterGcMs: 2_000 }, afterMajorGC: () => new Promise<void>(resolve => {
     collect = resolve
   }) })
 })

@@ -32,8 +32,9 @@ async function profile(service: Service, path: string): Promise<{ job: Job; cont
 }
 
 test('a CPU profile of a main thread in a busy loop names what it does', () => shared.with(async it => {
-  await it.busy('/spin?ms=2500')
+  await it.busy('/spin?ms=20000')
   const { job, content } = await profile(it, '/cpu/profile?seconds=1')
+  await it.free()
   assert.deepEqual([job.state, job.result!.kind, job.result!.type, job.result!.bytes], ['done', 'cpu-profile', 'application/json', content.length])
   const { nodes, samples } = JSON.parse(String(content)) as CpuProfile
   const spin = new Set<number>()
@@ -46,8 +47,9 @@ test('a CPU profile of a main thread in a busy loop names what it does', () => s
 }))
 
 test('a CPU profile as pprof has its stacks with functions, files and lines', () => shared.with(async it => {
-  await it.busy('/spin?ms=2500')
+  await it.busy('/spin?ms=20000')
   const { content } = await profile(it, '/cpu/profile?seconds=1&format=pprof&intervalUs=2000')
+  await it.free()
   const found = Profile.decode(gunzipSync(content))
   const text = (index: number | bigint) => found.stringTable.strings[Number(index)]
   assert.deepEqual(found.sampleType.map(({ type, unit }) => [text(type), text(unit)]), [['samples', 'count'], ['cpu', 'nanoseconds']])

@@ -106,7 +106,7 @@ test('a REPL ends with the token that it was opened with, before its next line i
       return JSON.parse((data as Buffer).toString('utf8')) as { type: string; text?: string }
     }
     assert.equal((await said()).type, 'hello')
-    client.send(JSON.stringify({ id: 1, type: 'eval', code: '20 + 1' }))
+    client.send(JSON.stringify({ id: 1, type: 'eval', code: '20 + 1', timeoutMs: 10_000 }))
     assert.equal((await said()).text, '21')
     writeFileSync(file, '')
     assert.deepEqual((await endpoint.reload()).tokens, 0)

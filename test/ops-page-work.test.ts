@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { ask } from './_ops.ts'
-import { enter, focused, site, skip, startSite, tabTo, text } from './_page.ts'
+import { enter, focused, inTime, site, skip, startSite, tabTo, text } from './_page.ts'
 
 test('by keyboard alone: out of rotation after a question, which Escape and No answer with no, and back', { skip }, async t => {
   const { at, tokens } = site()
@@ -55,7 +55,7 @@ test('a heap snapshot: what it costs is asked first; it becomes a file, which is
   await page.getByRole('button', { name: `Download ${name}` }).press('Enter')
   const download = await fetched
   assert.equal(download.suggestedFilename(), name.replace(/\.gz$/, ''))
-  const { snapshot, strings } = JSON.parse(readFileSync(await download.path(), 'utf8')) as { snapshot: { node_count: number }; strings: string[] }
+  const { snapshot, strings } = JSON.parse(readFileSync(await inTime(download.path(), 'the download'), 'utf8')) as { snapshot: { node_count: number }; strings: string[] }
   assert.ok(snapshot.node_count > 1_000 && strings.length > 1_000)
   const deleting = page.getByRole('button', { name: `Delete ${name}` })
   await deleting.press('Enter')
@@ -91,9 +91,9 @@ test('collecting garbage tells before and after, shows the GC, and a second one 
 })
 
 test('a drain: the page shows who holds it, its outcome, and that the endpoint has gone after it', { skip }, async t => {
-  const { app, at, tokens, close } = await startSite()
+  const { app, at, child, tokens, close } = await startSite()
   t.after(close)
-  const slow = ask(app, '/slow/4000/export')
+  const slow = ask(app, '/hold/4000/export')
   const { page } = await enter(t, tokens.ann, at.url)
   await tabTo(page, 'drain')
   await page.keyboard.press('Enter')
@@ -101,8 +101,9 @@ test('a drain: the page shows who holds it, its outcome, and that the endpoint h
   await page.locator('#sure-yes').press('Enter')
   await text(page, 'badge', /^draining$/)
   await text(page, 'holding-title', /^Who is holding the drain$/)
-  await text(page, 'requests', /^GET \/slow\/4000\/export/)
+  await text(page, 'requests', /^GET \/hold\/4000\/export/)
   assert.equal((await ask(at, '/state', { token: tokens.ann })).json.state, 'draining')
+  child.process.send?.('release')
   assert.equal((await slow).status, 200)
   await text(page, 'said', /^Drain: clean, in [\d.]+ s; 1 served\.$/)
   await text(page, 'stale', /^No answer from the endpoint\. What is shown is [\d.]+ m?s old\.$/)

@@ -101,7 +101,7 @@ test('a connection that sends nothing is closed after two seconds, not when a re
   const began = performance.now()
   await new Promise<void>(resolve => void socket.once('close', () => resolve()))
   const took = performance.now() - began
-  assert.ok(took > 1_000 && took < 4_000, `${took} ms`)
+  assert.ok(took > 1_000 && took < 4_500, `${took} ms`)
   await endpoint.close()
 })
 
@@ -192,7 +192,7 @@ test('a handler of the application that takes too long is answered with 504, or 
   worker.endpoint.register(custom({
     path: '/block', timeoutMs: 300,
     handler() {
-      const until = performance.now() + 1_000
+      const until = performance.now() + 3_000
       while (performance.now() < until);
     },
   }))

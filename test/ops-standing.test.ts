@@ -13,14 +13,17 @@ import { ops, type AuditEntry, type OpsOptions } from '../src/ops/index.ts'
 import { ask, freshToken } from './_ops.ts'
 import { folder } from './_ops-door.ts'
 
-async function site(t: TestContext, auth: (token: string, file: string) => OpsOptions['auth']) {
+async function site(t: TestContext, auth: (token: string, file: string) => OpsOptions['auth'], heard = (_entry: AuditEntry) => {}) {
   const token = freshToken()
   const dir = folder()
   const file = join(dir, 'token')
   writeFileSync(file, token, { mode: 0o600 })
   const entries: AuditEntry[] = []
   const endpoint = ops({
-    listen: { port: 0 }, thread: false, eval: true, audit: false, logger: { warn() {} }, files: { dir }, onAudit: entry => entries.push(entry),
+    listen: { port: 0 }, thread: false, eval: true, audit: false, logger: { warn() {} }, files: { dir }, onAudit: entry => {
+      entries.push(entry)
+      heard(entry)
+    },
     auth: auth(token, file) ?? {},
   })
   t.after(() => endpoint.close())
@@ -52,6 +55,29 @@ test('an event stream and a REPL end as soon as the token that they were opened 
   assert.equal(code, 1008)
   assert.equal((await ask(endpoint.address, '/gc', { token })).status, 401)
 })
+
+for (const [what, moment] of [
+  ['as it has been let in, and before it is open', (entry: AuditEntry) => entry.event === 'begin' && entry.path === '/repl'],
+  ['with its first line', (entry: AuditEntry) => entry.event === 'begin' && entry.sha256 !== undefined],
+] as const) {
+  test(`a REPL whose token is revoked ${what}, ends with 1008`, async t => {
+    let revoke: ((entry: AuditEntry) => void) | undefined
+    const { endpoint, token, file, url } = await site(t, (_, file) => ({ tokens: [{ name: 'ann', scopes: ['eval'], file }] }), entry => revoke?.(entry))
+    let reloaded: Promise<unknown> | undefined
+    revoke = entry => {
+      if (reloaded !== undefined || !moment(entry)) return
+      writeFileSync(file, freshToken())
+      reloaded = endpoint.reload()
+    }
+    const repl = new WebSocket(`${url.replace('http', 'ws')}/repl`, { headers: { Authorization: `Bearer ${token}` } })
+    const closed = once(repl, 'close') as Promise<[number]>
+    repl.once('message', () => repl.send(JSON.stringify({ id: 1, type: 'eval', code: '1' })))
+    const [code] = await closed
+    assert.equal(code, 1008)
+    await reloaded
+    assert.ok(reloaded)
+  })
+}
 
 test('an event stream ends when its token expires, and goes on while it has not', async t => {
   const expires = new Date(Date.now() + 8_000).toISOString()
@@ -94,6 +120,8 @@ test('completions in a REPL are in the audit by their number, however fast one t
     return JSON.parse((data as Buffer).toString('utf8')) as { type: string }
   }
   await once(repl, 'message')
+  const began = performance.now()
+  const sum = () => lines().reduce((all, { count }) => all + (count as number), 0)
   const lines = () => entries.filter(({ event }) => event === 'complete')
   for (let i = 0; i < 40; i++) {
     assert.equal((await say('process.ar')).type, 'completion')
@@ -102,9 +130,10 @@ test('completions in a REPL are in the audit by their number, however fast one t
   }
   repl.close()
   await once(repl, 'close')
-  for (const end = performance.now() + 5_000; lines().length < 2 && performance.now() < end;) await sleep(20)
+  for (const end = performance.now() + 15_000; sum() < 40 && performance.now() < end;) await sleep(20)
   const counts = lines().map(({ count }) => count as number)
-  assert.equal(counts.reduce((a, b) => a + b, 0), 40)
-  assert.ok(counts.length <= 5, `${counts.length} lines`)
+  assert.equal(sum(), 40)
+  // The first, the last, and one every ten seconds.
+  assert.ok(counts.length <= 3 + (performance.now() - began) / 10_000, `${counts.length} lines`)
   assert.deepEqual(lines().map(({ who, path }) => [who, path])[0], ['ann', '/repl'])
 })

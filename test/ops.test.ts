@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -22,6 +22,10 @@ interface Service {
   at: Target
   token: string
   audit: Record<string, unknown>[]
+  /** Blocks the main thread, for 20 s at the most. @returns What lets it go on, and waits for that. */
+  block(): () => Promise<unknown>
+  /** A request that is in flight from now on. @returns What lets it be answered. */
+  hold(path: string): Promise<() => Promise<string>>
 }
 
 /** Starts a service of its own with an endpoint on loopback, or as the options say. */
@@ -39,7 +43,25 @@ async function start(t: TestContext, options: Partial<OpsOptions> & Record<strin
     if (message.audit) audit.push(message.audit)
   })
   const { port, ...at } = JSON.parse(await child.says(/^ready (.*)$/m)) as { port: number } & Target
-  return { child, port, at, token, audit }
+  const app = { url: `http://127.0.0.1:${port}` }
+  const block = () => {
+    const file = join(dir, 'unblock')
+    const blocked = ask(app, `/block/20000/${encodeURIComponent(file)}`)
+    return () => {
+      writeFileSync(file, '')
+      return blocked
+    }
+  }
+  const hold = async (path: string) => {
+    const held = ask(app, path)
+    const how = options.auth === undefined ? { token } : {}
+    await askUntil(at, '/connections', how, ({ json }) => (json.inFlight as unknown[]).length === 1)
+    return async () => {
+      child.process.send?.('release')
+      return (await held).text
+    }
+  }
+  return { child, port, at, token, audit, block, hold }
 }
 
 test('version.ts says what package.json says', () => {
@@ -48,11 +70,11 @@ test('version.ts says what package.json says', () => {
 })
 
 test('while the main thread is in a busy loop, /livez, /stack and /metrics answer at once, and say so', async t => {
-  const { at, port, token } = await start(t)
+  const { at, token, block } = await start(t)
   await ask(at, '/metrics', { token })
   await ask(at, '/stack', { token, method: 'POST', body: {} })
-  const blocked = ask({ url: `http://127.0.0.1:${port}` }, '/block/4000').then(() => performance.now())
-  await sleep(300)
+  const free = block()
+  await askUntil(at, '/metrics', { token }, ({ text }) => /^lameduck_main_blocked_seconds [0-9.]*[1-9]/m.test(text))
   const times: Record<string, number[]> = { '/livez': [], '/metrics': [], '/stack': [] }
   let stack = ''
   for (let i = 0; i < 15; i++) {
@@ -65,28 +87,27 @@ test('while the main thread is in a busy loop, /livez, /stack and /metrics answe
     }
     await sleep(20)
   }
-  const over = performance.now()
-  assert.ok(over < await blocked, 'the loop was over before the questions were')
+  await free()
   assert.match(stack, /ops-service/)
   // The target is 50 ms, and measured by the bench; on a machine that does other things, too, a test leaves room.
-  for (const [path, ms] of Object.entries(times)) assert.ok(percentile(ms, 90) < 400, `${path}: ${ms.map(Math.round).join(' ')} ms`)
+  for (const [path, ms] of Object.entries(times)) assert.ok(percentile(ms, 90) < 1_000, `${path}: ${ms.map(Math.round).join(' ')} ms`)
 })
 
 test('liveness fails when the main thread is stuck for longer than health.stuckMs, and comes back', async t => {
-  const { at, port } = await start(t, { health: { stuckMs: 500, timeoutMs: 200 } })
-  assert.equal((await ask(at, '/livez')).status, 200)
-  assert.deepEqual((await ask(at, '/livez')).json, { status: 'ok' })
-  const blocked = ask({ url: `http://127.0.0.1:${port}` }, '/block/3000')
+  const { at, block } = await start(t, { health: { stuckMs: 500, timeoutMs: 200 } })
+  const alive = await askUntil(at, '/livez', {}, ({ status }) => status === 200)
+  assert.deepEqual(alive.json, { status: 'ok' })
+  const free = block()
   await askUntil(at, '/livez', {}, ({ status }) => status === 503)
   assert.equal((await ask(at, '/readyz')).status, 503)
-  await blocked
+  await free()
   await askUntil(at, '/livez', {}, ({ status }) => status === 200)
-  assert.equal((await ask(at, '/readyz')).status, 200)
+  await askUntil(at, '/readyz', {}, ({ status }) => status === 200)
 })
 
 test('named groups of checks answer without a token and without details; an unknown one is as any unknown path', async t => {
   const { at, token } = await start(t, { health: { groups: { startup: ['database', 'cache'], missing: ['elsewhere'] } } })
-  const { status, json } = await ask(at, '/health/startup')
+  const { status, json } = await askUntil(at, '/health/startup', {}, ({ status }) => status === 200)
   assert.deepEqual([status, json], [200, { status: 'ok' }])
   assert.equal((await ask(at, '/health/missing')).status, 503)
   assert.equal((await ask(at, '/health/toString', { token })).status, 404)
@@ -94,15 +115,14 @@ test('named groups of checks answer without a token and without details; an unkn
 
 test('/info, /state, /connections, /event-loop and /report tell of the process, and no secret', async t => {
   const { at, port, token, child } = await start(t)
-  const slow = ask({ url: `http://127.0.0.1:${port}` }, '/slow/8000?password=hunter2').catch(() => undefined)
-  await sleep(100)
+  const slow = ask({ url: `http://127.0.0.1:${port}` }, '/hold/8000?password=hunter2').catch(() => undefined)
   const info = (await ask(at, '/info', { token })).json
   assert.deepEqual([info.pid, info.node, info.lameduck], [child.process.pid, process.version, VERSION])
-  const { json: state } = await ask(at, '/state', { token })
+  const { json: state } = await askUntil(at, '/state', { token }, ({ json }) => json.blockedMs === 0)
   assert.deepEqual([state.state, state.blockedMs], ['running', 0])
-  const connections = await ask(at, '/connections', { token })
+  const connections = await askUntil(at, '/connections', { token }, ({ json }) => (json.inFlight as unknown[]).length > 0)
   const [first] = connections.json.inFlight as Record<string, unknown>[]
-  assert.deepEqual([first?.method, first?.path], ['GET', '/slow/8000'])
+  assert.deepEqual([first?.method, first?.path], ['GET', '/hold/8000'])
   assert.ok((first?.bytesRead as number) > 0)
   assert.doesNotMatch(connections.text, /hunter2/)
   const { loop } = (await ask(at, '/event-loop', { token })).json as { loop: Record<string, number> }
@@ -117,20 +137,19 @@ test('/info, /state, /connections, /event-loop and /report tell of the process, 
 })
 
 test('out of rotation, back, and down: /lameduck, /resume, /drain with its report; the endpoint answers throughout and goes last', async t => {
-  const { at, port, token, child } = await start(t)
+  const { at, token, child, hold } = await start(t)
   const post = (path: string, body: unknown = {}) => ask(at, path, { token, method: 'POST', body })
   assert.deepEqual((await post('/lameduck')).json, { state: 'lameduck' })
   assert.equal((await ask(at, '/readyz')).status, 503)
   assert.deepEqual((await post('/resume')).json, { state: 'running' })
   const again = await post('/resume')
   assert.deepEqual([again.status, again.json.code], [409, 'ERR_LAMEDUCK_OPS_STATE'])
-  const slow = ask({ url: `http://127.0.0.1:${port}` }, '/slow/1200')
-  await sleep(100)
+  const release = await hold('/hold/1200')
   const drained = post('/drain?lameduckMs=100&exit=true')
-  const held = await askUntil(at, '/connections', { token }, ({ json }) => json.state === 'draining')
-  assert.deepEqual((held.json.holding as { path: string }[])[0]?.path, '/slow/1200')
+  const held = await askUntil(at, '/connections', { token }, ({ json }) => json.state === 'draining' && (json.holding as unknown[]).length > 0)
+  assert.deepEqual((held.json.holding as { path: string }[])[0]?.path, '/hold/1200')
   assert.equal((await ask(at, '/livez')).status, 200)
-  assert.equal((await slow).text, 'hello')
+  assert.equal(await release(), 'hello')
   const report = (await drained).json
   assert.deepEqual([report.outcome, report.served], ['clean', 1])
   assert.match(String(report.reason), /operator/)
@@ -141,15 +160,14 @@ test('SIGTERM: the endpoint answers while requests are in flight, and its socket
   const dir = mkdtempSync(join(tmpdir(), 'ld-'))
   t.after(() => rmSync(dir, { recursive: true, force: true }))
   const path = join(dir, 'private', 'ops.sock')
-  const { at, port, child } = await start(t, { listen: { path }, auth: {} })
+  const { at, child, hold } = await start(t, { listen: { path }, auth: {} })
   assert.equal(at.path, path)
   assert.equal(statSync(path).mode & 0o777, 0o600)
   assert.equal(statSync(dirname(path)).mode & 0o777, 0o700)
-  const slow = ask({ url: `http://127.0.0.1:${port}` }, '/slow/1000')
-  await sleep(100)
+  const release = await hold('/hold/1000')
   child.kill('SIGTERM')
   await askUntil(at, '/state', {}, ({ json }) => json.state === 'draining')
-  assert.equal((await slow).text, 'hello')
+  assert.equal(await release(), 'hello')
   assert.deepEqual(await child.exited, { code: 0, signal: null }, child.stderr)
   assert.equal(existsSync(path), false)
 })
@@ -204,11 +222,11 @@ test('the level of a logger is changed for a while, and comes back by itself', a
     const { address } = await endpoint.ready
     const put = (name: string, body: unknown) => ask(address, `/loggers/${name}`, { method: 'PUT', token, body })
     assert.deepEqual((await ask(address, '/loggers', { token })).json, [{ name: 'app', level: 'info', levels: ['debug', 'info', 'error'] }])
-    assert.equal((await put('app', { level: 'debug', ttlMs: 1_000 })).status, 200)
+    assert.equal((await put('app', { level: 'debug', ttlMs: 3_000 })).status, 200)
     assert.equal(app.level, 'debug')
     assert.deepEqual([(await put('app', { level: 'loud' })).status, (await put('other', { level: 'debug' })).status], [400, 404])
     assert.equal((await put('app', { level: 'debug', ttlMs: -1 })).status, 400)
-    for (let i = 0; i < 100 && app.level === 'debug'; i++) await sleep(50)
+    for (let i = 0; i < 400 && app.level === 'debug'; i++) await sleep(50)
     assert.equal(app.level, 'info')
     await put('app', { level: 'error' })
     assert.equal((await ask(address, '/loggers/app', { method: 'DELETE', token })).json.level, 'info')
@@ -234,7 +252,7 @@ test('the endpoint\'s thread crashes: it is there again, at the same place, the 
   }
   assert.equal(info?.status, 200)
   assert.equal((await ask({ url: `http://127.0.0.1:${port}` }, '/')).text, 'hello')
-  for (let i = 0; i < 40 && !audit.some(({ event }) => event === 'worker'); i++) await sleep(50)
+  for (let i = 0; i < 400 && !audit.some(({ event }) => event === 'worker'); i++) await sleep(50)
   assert.ok(audit.some(({ event, code }) => event === 'worker' && code === 'ERR_LAMEDUCK_OPS_CRASHED'))
 })
 

@@ -39,7 +39,7 @@ async function states({ folder }: Proxy): Promise<string[]> {
 
 async function until(proxy: Proxy, state: string): Promise<void> {
   for (let i = 0; !(await states(proxy)).includes(state); i++) {
-    if (i === 200) assert.fail(`never ${state}; now ${(await states(proxy)).join(', ')}`)
+    if (i === 1_000) assert.fail(`never ${state}; now ${(await states(proxy)).join(', ')}`)
     await sleep(20)
   }
 }

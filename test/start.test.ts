@@ -60,7 +60,8 @@ test('npm start shows that lameduck and its supervisor lose nothing, and says in
   const { text, errors } = output
 
   assert.equal(code, 0, text + errors)
-  assert.ok(performance.now() - began < 40_000, 'takes 40 s or more')
+  // Half of that on a quiet machine; this one may have a suite of tests to run beside it.
+  assert.ok(performance.now() - began < 80_000, 'takes 80 s or more')
   assert.equal(text, stripVTControlCharacters(text), 'escape codes in a pipe')
   assert.match(text, /lameduck: SIGTERM: out of rotation, serving on/, "lameduck's own log")
   assert.match(text, / lame duck +\d+ +\d+ +[\d,]+ +0 +0\n/, 'counters of the lame duck')

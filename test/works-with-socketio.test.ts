@@ -13,7 +13,7 @@ import { addressOf, listen, QUICK } from './_world.ts'
 
 after(endLeftovers)
 
-const OPTIONS = { ...QUICK, lameduckMs: 300, deadlineMs: 10_000, upgradedMs: 5_000 }
+const OPTIONS = { ...QUICK, lameduckMs: 300, deadlineMs: 20_000, lingerMs: 10_000, upgradedMs: 10_000 }
 
 interface Instance {
   name: string
@@ -92,7 +92,7 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
     if (transports.length > 1) await new Promise(resolve => client.io.engine.once('upgrade', resolve))
     const [onServer] = a.sockets
     for (let n = 0; n < 50; n++) onServer!.emit('message', n)
-    const answer = client.timeout(5_000).emitWithAck('double', 21) as Promise<number>
+    const answer = client.timeout(15_000).emitWithAck('double', 21) as Promise<number>
     const moved = came('b')
     // Not before: who polls needs to come back to the same instance.
     a.duck.on('state', state => state === 'draining' && front.to(b))
@@ -103,7 +103,7 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
     assert.deepEqual(ends, ['transport close'])
     assert.equal(report.outcome, 'clean')
     assert.deepEqual(report.destroyed, [])
-    assert.equal(await client.timeout(5_000).emitWithAck('double', 4), 8)
+    assert.equal(await client.timeout(15_000).emitWithAck('double', 4), 8)
     client.close()
     await b.duck.drain({ lameduckMs: 0 })
     front.close()

@@ -46,15 +46,19 @@ async function drains({ program, ask = { path: '/', method: 'POST', body: 'load'
     await Promise.race([sleep(1_000), loaded])
 
     const waiting = await open()
+    const askedAt = performance.now()
     waiting.request(slow.path, slow)
     const streaming = stream === false ? undefined : await open()
     streaming?.request(stream as string)
     await streaming?.received(1)
     if (!streaming) await sleep(100)
     child.kill('SIGTERM')
+    // It takes 800 ms. When this process stood still for as long, it may have been answered before.
+    const inTime = performance.now() - askedAt < 600
 
     const answer = await waiting.answer(10_000)
-    assert.deepEqual([answer.status, answer.header('connection')], [200, 'close'])
+    assert.equal(answer.status, 200)
+    if (inTime) assert.equal(answer.header('connection'), 'close')
     assert.match(answer.text, /slow/)
     if (streaming) assert.equal((await streaming.answer(10_000)).text, '01234')
     assert.ok((await loaded).every(Boolean))
