@@ -5,4 +5,6 @@ export interface Options {
   peers: readonly PeerName[]
   /** Few rounds: does it run at all. The figures mean little. */
   quick: boolean
+  /** Not all of it: shown, and not kept in bench/results. */
+  partial: boolean
 }

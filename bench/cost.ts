@@ -19,7 +19,7 @@ interface Row {
 
 const program = fileURLToPath(new URL('_memory-sockets.ts', import.meta.url))
 
-export async function run({ peers, quick }: Options): Promise<void> {
+export async function run({ peers, quick, partial }: Options): Promise<void> {
   const [rounds, slices] = quick ? [1, 600] : [3, 1_000]
   const rows = peers.filter((name) => name === bare || !peer(name).onlyDrains).map((name): Row => ({ name, rounds: [] }))
   for (let round = 1; round <= rounds; round++) {
@@ -43,6 +43,7 @@ export async function run({ peers, quick }: Options): Promise<void> {
       { title: 'bare, µs', cell: (row) => micros(row, (cost) => cost.bare) },
     ],
     rows,
+    partial,
     notes: ['error: a second bare server in the same process.'],
   })
 }

@@ -26,7 +26,7 @@ const requestsPerRun = 2_500
 const semiSpaceMB = 1
 const warmUpQuads = 3
 
-export async function run({ quick }: Options): Promise<void> {
+export async function run({ quick, partial }: Options): Promise<void> {
   const [generations, quads] = quick ? [1, 2] : [6, 4]
   const rows: Row[] = [
     { name: 'bare again (control)', hook: 'bare', pairs: [] },
@@ -51,7 +51,7 @@ export async function run({ quick }: Options): Promise<void> {
     rmSync(folder, { recursive: true, force: true })
   }
   progress('')
-  show(rows, { generations, quads, connections, requestsPerRun, semiSpaceMB, warmUpQuads })
+  show(rows, { generations, quads, connections, requestsPerRun, semiSpaceMB, warmUpQuads }, partial)
 }
 
 /** As users get it: tsx gives every function its name by a call at run time. */
@@ -120,7 +120,7 @@ async function measure(cannon: ChildProcess, server: Server): Promise<Sample> {
   }
 }
 
-function show(rows: Row[], settings: Record<string, unknown>): void {
+function show(rows: Row[], settings: Record<string, unknown>, partial: boolean): void {
   const mid = (row: Row, of: (pair: Pair) => number, digits: number) => fixed(median(row.pairs.map(of)), digits)
   const quartiles = (row: Row, of: (pair: Pair) => number) =>
     `${fixed(quantile(row.pairs.map(of), 0.25), 3)}–${fixed(quantile(row.pairs.map(of), 0.75), 3)}`
@@ -140,6 +140,7 @@ function show(rows: Row[], settings: Record<string, unknown>): void {
       { title: 'RSS MB', cell: row => mid(row, ({ rssMB }) => rssMB, 0) },
     ],
     rows,
+    partial,
     notes: ['The control row is the error of this run: a difference that is not larger than its distance from 1 is none.'],
   })
 }

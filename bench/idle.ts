@@ -30,7 +30,7 @@ interface Row {
 
 const idleMs = 1_200
 
-export async function run({ peers, quick }: Options): Promise<void> {
+export async function run({ peers, quick, partial }: Options): Promise<void> {
   const plans = quick ? [{ connections: 1_000, rounds: 1 }] : [
     { connections: 1_000, rounds: 3 },
     { connections: 10_000, rounds: 3 },
@@ -50,10 +50,10 @@ export async function run({ peers, quick }: Options): Promise<void> {
     rows.push(...group)
   }
   progress('')
-  show(rows, plans)
+  show(rows, plans, partial)
 }
 
-function show(rows: Row[], plans: unknown): void {
+function show(rows: Row[], plans: unknown, partial: boolean): void {
   const mid = (row: Row, of: (round: Round) => number) => median(row.rounds.map(of))
   const max = (row: Row, of: (round: Round) => number) => Math.max(...row.rounds.map(of))
   const overBare = (row: Row, of: (round: Round) => number) => {
@@ -83,6 +83,7 @@ function show(rows: Row[], plans: unknown): void {
       { title: 'over bare', cell: (row) => overBare(row, (round) => round.rssPerConnection) },
     ],
     rows,
+    partial,
     notes: [
       'all ended: from SIGTERM until the client saw the last connection end. RST: the worst round.',
       'longest loop iteration: between two setImmediate callbacks in the server, from SIGTERM to its end; by the clock,',

@@ -2,6 +2,7 @@
  * npm run bench                     race, idle and overhead
  * npm run bench -- race idle        only these; also: interval (how the default of lameduckMs was
  *                                   chosen), cost (µs of JavaScript per request), websockets
+ * What follows is shown, and not kept in bench/results:
  *   --quick                         fewer rounds: does it run at all
  *   --peer NAME (may be repeated)   only these libraries
  */
@@ -35,7 +36,7 @@ const loaders = names.map((name) => oneOf(benches, name))
 const peers = values.peer.length > 0 ? values.peer.map(asPeer) : peerNames
 
 using _core = await buildCore()
-for (const load of loaders) await (await load()).run({ peers, quick: values.quick })
+for (const load of loaders) await (await load()).run({ peers, quick: values.quick, partial: values.quick || values.peer.length > 0 })
 
 function oneOf<T>(table: Record<string, T>, name: string): T {
   const found = Object.hasOwn(table, name) ? table[name] : undefined

@@ -30,7 +30,7 @@ const connections = 1_000
 const handlerMs = 5
 const warmMs = 500
 
-export async function run({ quick }: Options): Promise<void> {
+export async function run({ quick, partial }: Options): Promise<void> {
   const rounds = quick ? 1 : 3
   const thinkTimes = quick ? [100] : [100, 1_000, 2_000]
   const lameduckTimes = quick ? [0, 500] : [0, 250, 500, 1_000, 2_000, 5_000]
@@ -63,6 +63,7 @@ export async function run({ quick }: Options): Promise<void> {
       { title: 'drain, median ms', cell: (cell) => fixed(median(cell.rounds.map(({ drainMs }) => drainMs))) },
     ],
     rows: cells,
+    partial,
   })
 }
 

@@ -210,7 +210,7 @@ async function burst(count: number, rounds: number): Promise<{ rows: Row[]; audi
   }
 }
 
-export async function run({ quick }: Options): Promise<void> {
+export async function run({ quick, partial }: Options): Promise<void> {
   execSync('npx tsup --no-dts --silent', { cwd: fileURLToPath(new URL('..', import.meta.url)) })
   const rows = [...await whileBlocked('loop', quick ? 2 : 8), ...await whileBlocked('snapshot', 0)]
   const { rows: disturbed, auditLines, refused, seconds } = await burst(quick ? 1_000 : 10_000, quick ? 1 : 2)
@@ -230,6 +230,7 @@ export async function run({ quick }: Options): Promise<void> {
       { title: 'max, ms', cell: ({ max }) => fixed(max, 1) },
     ],
     rows,
+    partial,
     notes: [
       `Idle, with the GC hook on, to the same service without it: ${fixed(perSecond, 3)} of the requests per second, ${fixed(cpu, 3)} of the CPU; RSS ${fixed(rss.idle, 1)} MiB more at the start, ${fixed(rss.used, 1)} MiB after 30,000 requests.`,
       `The burst took ${fixed(seconds, 1)} s and left ${auditLines} lines in the audit; answers: ${JSON.stringify(refused)}.`,

@@ -48,7 +48,7 @@ const warmUpQuads = 6
 /** No generation is begun that would not end by then; two there are in any case. */
 const budgetMs = 330_000
 
-export async function run({ peers, quick }: Options): Promise<void> {
+export async function run({ peers, quick, partial }: Options): Promise<void> {
   // Processes differ more than runs of one: many pairs of them, few quads each.
   const [most, quads] = quick ? [1, 4] : [10, 4]
   const libraries = peers.filter((name) => name !== bare && !peer(name).onlyDrains)
@@ -77,7 +77,7 @@ export async function run({ peers, quick }: Options): Promise<void> {
   }
   progress('')
   const generations = (rows[0]?.pairs.length ?? 0) / quads
-  show(rows, { generations, quads, connections, requestsPerRun, warmUpQuads })
+  show(rows, { generations, quads, connections, requestsPerRun, warmUpQuads }, partial)
 }
 
 async function twins(name: PeerName, measure: Measure, quads: number, controlFirst: boolean) {
@@ -126,7 +126,7 @@ function measureWith(fire: (shot: Shot) => Promise<Hit>): Measure {
   }
 }
 
-function show(rows: Row[], settings: Record<string, unknown>): void {
+function show(rows: Row[], settings: Record<string, unknown>, partial: boolean): void {
   publish<Row>({
     bench: 'overhead',
     title: `Overhead: hello world, ${connections} keep-alive connections, ${rows[0]?.pairs.length} paired runs each. ` +
@@ -138,6 +138,7 @@ function show(rows: Row[], settings: Record<string, unknown>): void {
       { title: 'server busy', cell: ({ pairs }) => middle(pairs.map(({ busy }) => busy), 2) },
     ],
     rows,
+    partial,
     notes: [
       RATIO_ERROR,
       'Server busy: CPU time over wall time. Below 1 the client sets the pace: then CPU per request is the figure.',

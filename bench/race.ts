@@ -29,7 +29,7 @@ const handlerMs = 5
 const thinkMs = 2
 const warmMs = 700
 
-export async function run({ peers, quick }: Options): Promise<void> {
+export async function run({ peers, quick, partial }: Options): Promise<void> {
   const rounds = quick ? 1 : 5
   const rows = peers.map((name) => ({ name, rounds: [] as Round[] }))
 
@@ -60,6 +60,7 @@ export async function run({ peers, quick }: Options): Promise<void> {
       { title: 'never ended', cell: (row) => `${row.rounds.filter(({ killed }) => killed).length} of ${rounds}` },
     ],
     rows,
+    partial,
     notes: [
       'lost: sent before the client saw the connection end, and not answered. ghost: executed, but the answer never came.',
       'last connection, drain: from SIGTERM until the client saw the last connection end, until the process had ended.',

@@ -40,7 +40,7 @@ async function round(way: Way, sockets: number): Promise<Ending & Seen> {
   }
 }
 
-export async function run({ quick }: Options): Promise<void> {
+export async function run({ quick, partial }: Options): Promise<void> {
   const [sockets, rounds] = quick ? [500, 1] : [5_000, 3]
   const rows = ways.map((name): Row => ({ name, rounds: [] }))
   for (let i = 1; i <= rounds; i++) {
@@ -64,6 +64,7 @@ export async function run({ quick }: Options): Promise<void> {
       { title: 'most in 100 ms', cell: (row) => middle(row, ({ mostPer100Ms }) => mostPer100Ms) },
     ],
     rows,
+    partial,
     notes: [`saw 1001: the worst round. lameduck spreads the goodbyes over spreadMs, here ${spreadMs} ms; ws alone has nothing of the kind.`],
   })
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import type { Socket } from 'node:net'
 import { describe, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
+import { Lingering } from '../src/core/lingering.ts'
 import { Client } from './_client.ts'
 import { blockFor } from './_load.ts'
 import { quiet } from './_scenario.ts'
@@ -48,4 +49,24 @@ describe('a loop that is blocked while idle connections are being closed loses n
       await site.close()
     })
   }
+})
+
+test('clients that never end their connections are given up a few at a time: the event loop goes on in between', async () => {
+  const lingering = new Lingering(50, assert.ifError)
+  let sinceTurn = 0
+  let most = 0
+  let left = 1_000
+  for (let i = left; i > 0; i--) {
+    lingering.add({
+      giveUp() {
+        left--
+        most = Math.max(most, ++sinceTurn)
+      },
+    })
+  }
+  while (left > 0) {
+    await turn()
+    sinceTurn = 0
+  }
+  assert.ok(most > 1 && most <= 2 * 64, `${most} between two turns`)
 })
