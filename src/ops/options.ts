@@ -70,7 +70,8 @@ export interface LimitOptions {
   requestMs?: number
   /**
    * Failed authorisations: so many at once, and so many a second after that; for each remote address (IPv6: each /64), and ten times that over
-   * all of them. Callers without anything like a token and those with a wrong one are counted apart, so that the former lock nobody out. Default 10 and 1.
+   * all of them; then 429, and `auth.authorize` is not asked. A valid token or client certificate counts all the same. Callers without anything like a
+   * token and those with a wrong one are counted apart. Default 10 and 1.
    */
   failures?: { burst: number; perSecond: number }
   /** Calls of one token. Default 100 and 20. */

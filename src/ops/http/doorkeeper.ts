@@ -4,7 +4,7 @@ import type { TLSSocket } from 'node:tls'
 import type { AuthOptions, Settings } from '../options.ts'
 import { Buckets, Failures } from './buckets.ts'
 import { plainAddress } from './guard.ts'
-import { Keyring } from './keyring.ts'
+import { Keyring, type Found } from './keyring.ts'
 import { Problem } from './problem.ts'
 import { SCOPES, type Principal, type Scope } from './route.ts'
 import { SHORTEST_TOKEN } from './token.ts'
@@ -58,7 +58,7 @@ export class Doorkeeper {
   #keyring: Keyring
   #authorize: Authorize | undefined
   #log: (message: string) => void
-  /** Of callers with nothing like a token, and of those with a wrong one: a flood of the former must not lock out whoever has one. */
+  /** Of callers with nothing like a token, and of those with one that only the application can know: a flood of the former must not lock out the latter. */
   #without: Failures
   #wrong: Failures
   #calls: Buckets
@@ -97,36 +97,40 @@ export class Doorkeeper {
   }
 
   /**
-   * Who is asking.
+   * Who is asking. What we can tell by ourselves is always looked at: 256 random bits cannot be guessed at any speed, and strangers who come from
+   * where an operator comes from, as all do behind a proxy, are not to lock it out.
    *
-   * @throws {Problem} 401, the same for whatever is wrong; 429 with `retryAfterMs` when too many failed before (then without a look at the token),
+   * @throws {Problem} 401, the same for whatever is wrong; 429 with `retryAfterMs` when too many failed before (the application is not asked then),
    *   or when this caller asks too often; 503 `ERR_LAMEDUCK_OPS_AUTHORIZE` when the application's function gave no answer.
    */
   async admit(req: IncomingMessage, path: string): Promise<Principal> {
     const { socket } = req
     const { authorization } = req.headers
     const [, token] = BEARER.exec(authorization ?? '') ?? []
-    const failures = token === undefined ? this.#without : this.#wrong
-    const place = neighbourhood(socket)
-    // Nobody needs a token for a unix socket that is open to all who can reach it: nothing to fail, nothing to throttle.
-    const open = authorization === undefined ? this.#ofSocket(socket) : undefined
-    const counted = !open && !this.#known.has(socket)
-    const waitMs = counted ? failures.take(place) : 0
-    if (waitMs > 0) throw throttled(waitMs, 'too many failed before')
-    const who = (token === undefined ? undefined : this.#byToken(token)) ?? (authorization === undefined ? this.#byCertificate(socket) : undefined)
-      ?? await this.#byApplication(req, path) ?? open
-    if (!who) throw UNKNOWN
-    if (counted) failures.giveBack(place)
+    const found = token === undefined ? undefined : this.#keyring.find(token)
+    const own = found && !found.expired ? found : authorization === undefined ? this.#byCertificate(socket) : undefined
+    const who = own ?? await this.#byOthers(req, path, token, found)
     this.#known.add(socket)
     const busyMs = this.#calls.of(who.name).take()
     if (busyMs > 0) throw throttled(busyMs, 'too many calls')
-    return { ...who, from: fromOf(socket) }
+    return { name: who.name, scopes: who.scopes, from: fromOf(socket) }
   }
 
-  #byToken(token: string): Omit<Principal, 'from'> | undefined {
-    const found = this.#keyring.find(token)
-    if (found?.expired) this.#log(`the token of ${found.name} has expired`)
-    return found && !found.expired ? { name: found.name, scopes: found.scopes } : undefined
+  /** Whom the application knows, and who could open the unix socket. Each try counts as a failure until it was none. */
+  async #byOthers(req: IncomingMessage, path: string, token: string | undefined, found: Found | undefined): Promise<Omit<Principal, 'from'>> {
+    const { socket, headers } = req
+    // Nobody needs a token for a unix socket that is open to all who can reach it: nothing to fail, nothing to throttle.
+    const open = headers.authorization === undefined ? this.#ofSocket(socket) : undefined
+    const counted = !open && !this.#known.has(socket)
+    const failures = token === undefined ? this.#without : this.#wrong
+    const place = neighbourhood(socket)
+    const waitMs = counted ? failures.take(place) : 0
+    if (waitMs > 0) throw throttled(waitMs, 'too many failed before')
+    if (found) this.#log(`the token of ${found.name} has expired`)
+    const who = (this.#authorize ? await this.#byApplication(this.#authorize, req, path) : undefined) ?? open
+    if (!who) throw UNKNOWN
+    if (counted) failures.giveBack(place)
+    return who
   }
 
   /** By its fingerprint, or its subject's name; both only if one of our authorities signed it and it is still good. */
@@ -143,12 +147,11 @@ export class Doorkeeper {
     return name === undefined ? undefined : { name, scopes: new Set(certificates[name]) }
   }
 
-  async #byApplication(req: IncomingMessage, path: string): Promise<Omit<Principal, 'from'> | undefined> {
-    if (!this.#authorize) return undefined
+  async #byApplication(authorize: Authorize, req: IncomingMessage, path: string): Promise<Omit<Principal, 'from'> | undefined> {
     const headers = Object.fromEntries(Object.entries(req.headers).map(([name, value]) => [name, String(value)]))
     try {
       const request = { method: req.method ?? '', path, headers, from: fromOf(req.socket) }
-      const said = await within(AUTHORIZE_MS, Promise.resolve(this.#authorize(request)))
+      const said = await within(AUTHORIZE_MS, Promise.resolve(authorize(request)))
       if (said === null || said === undefined) return undefined
       const { name, scopes } = said
       if (typeof name !== 'string' || name === '' || !Array.isArray(scopes) || !scopes.every(scope => SCOPES.includes(scope))) {

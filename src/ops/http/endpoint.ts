@@ -7,7 +7,7 @@ import { readJson } from './body.ts'
 import { Calls } from './calls.ts'
 import { Doorkeeper, fromOf, neighbourhood, type Authorize } from './doorkeeper.ts'
 import { Guard, targetOf, type Target } from './guard.ts'
-import { openListener, type Listener } from './listener.ts'
+import { openListener, type Listener, type Refuse } from './listener.ts'
 import { openApiRoute } from './openapi.ts'
 import { maskedPath, printable } from './printable.ts'
 import { Problem } from './problem.ts'
@@ -74,6 +74,9 @@ function checkScope({ scope }: Route, { scopes, name }: Principal): void {
 
 const CLOSED = new Problem(503, 'ERR_LAMEDUCK_OPS_CLOSED', 'the endpoint is closing')
 
+/** Where an application hands over, the connections are its own. */
+const atOnce: Refuse = send => send()
+
 class Door implements Endpoint {
   #settings: Settings
   #log: (message: string) => void
@@ -99,7 +102,15 @@ class Door implements Endpoint {
     for (const route of [...routes, openApiRoute(() => this.#router.routes())]) this.#router.add(route)
   }
 
-  async handle(req: IncomingMessage, res: ServerResponse, handover: Handover = {}): Promise<void> {
+  handle(req: IncomingMessage, res: ServerResponse, handover: Handover = {}): Promise<void> {
+    return this.#handle(req, res, handover, atOnce)
+  }
+
+  upgrade(req: IncomingMessage, duplex: Duplex, head: Buffer, handover: Handover = {}): Promise<void> {
+    return this.#upgrade(req, duplex as Socket, head, handover, atOnce)
+  }
+
+  async #handle(req: IncomingMessage, res: ServerResponse, handover: Handover, refuse: Refuse): Promise<void> {
     const visit: Visit = {}
     try {
       secure(res)
@@ -116,13 +127,14 @@ class Door implements Endpoint {
     } catch (error) {
       const problem = this.#problemOf(error)
       this.#note(req, problem, visit)
-      if (res.headersSent) res.destroy()
-      else if (!res.destroyed) sendProblem(req, res, problem)
+      if (res.headersSent) return void res.destroy()
+      refuse(() => {
+        if (!res.destroyed) sendProblem(req, res, problem)
+      })
     }
   }
 
-  async upgrade(req: IncomingMessage, duplex: Duplex, head: Buffer, handover: Handover = {}): Promise<void> {
-    const socket = duplex as Socket
+  async #upgrade(req: IncomingMessage, socket: Socket, head: Buffer, handover: Handover, refuse: Refuse): Promise<void> {
     const visit: Visit = {}
     // Node has taken its own listeners off: an error would be the process's.
     socket.on('error', () => {})
@@ -141,18 +153,18 @@ class Door implements Endpoint {
     } catch (error) {
       const problem = this.#problemOf(error)
       this.#note(req, problem, visit)
-      this.#refuseUpgrade(req, res, socket, problem)
+      refuse(() => this.#refuseUpgrade(req, res, socket, problem))
     }
   }
 
   async listen(): Promise<{ url: string; path?: string }> {
     if (this.#closed) throw CLOSED
     this.#listener ??= openListener(this.#settings, {
-      request: (req, res, expects) => {
+      request: (req, res, expects, refuse) => {
         if (expects) this.#expecting.add(req)
-        void this.handle(req, res)
+        void this.#handle(req, res, {}, refuse)
       },
-      upgrade: (req, socket, head) => void this.upgrade(req, socket, head),
+      upgrade: (req, socket, head, refuse) => void this.#upgrade(req, socket as Socket, head, {}, refuse),
       insider: socket => this.#keeper.insider(socket),
       known: socket => this.#keeper.knows(socket),
       refused: (socket, status, code) => {

@@ -14,10 +14,13 @@ const KEEP_ALIVE_MS = 2_000
 /** How often Node looks for requests that take too long. */
 const LOOK_MS = 500
 
+/** Sends a refusal, or keeps it back for a while. */
+export type Refuse = (send: () => void) => void
+
 /** What a listener hands over. */
 export interface Visitors {
-  request(req: IncomingMessage, res: ServerResponse, expects: boolean): void
-  upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void
+  request(req: IncomingMessage, res: ServerResponse, expects: boolean, refuse: Refuse): void
+  upgrade(req: IncomingMessage, socket: Duplex, head: Buffer, refuse: Refuse): void
   /** A connection through our own unix socket. */
   insider(socket: Socket): void
   /** Whether a request on it was authorised. */
@@ -93,12 +96,13 @@ export async function openListener(settings: Settings, visitors: Visitors): Prom
   const sockets = new Sockets(server, visitors, settings.limits, 'path' in listen)
   const take = (req: IncomingMessage, res: ServerResponse, expects: boolean) => {
     sockets.busy(req, res)
-    visitors.request(req, res, expects)
+    visitors.request(req, res, expects, send => sockets.refuse(req.socket, send))
   }
+  const upgrade = (req: IncomingMessage, socket: Duplex, head: Buffer) => visitors.upgrade(req, socket, head, send => sockets.refuse(socket as Socket, send))
   server.on('request', (req, res) => take(req, res, false))
   server.on('checkContinue', (req, res) => take(req, res, true))
-  server.on('upgrade', (req, socket, head) => visitors.upgrade(req, socket, head))
-  server.on('connect', (req, socket, head) => visitors.upgrade(req, socket, head))
+  server.on('upgrade', upgrade)
+  server.on('connect', upgrade)
   let remove = () => {}
   let url = 'http://localhost'
   if ('path' in listen) remove = await listenOnSocket(server, listen.path)

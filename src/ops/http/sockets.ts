@@ -6,6 +6,7 @@ import { neighbourhood } from './doorkeeper.ts'
 import type { Visitors } from './listener.ts'
 import { Problem } from './problem.ts'
 import { SECURITY_LINES } from './respond.ts'
+import { Turnstile, WINDOW_MS } from './turnstile.ts'
 
 /** A reader that takes nothing for so long has gone. */
 export const STALL_MS = 60_000
@@ -16,17 +17,14 @@ export const LAST_MS = 500
 /** A connection that has sent nothing for so long is closed: nobody needs that long to say who they are. */
 export const MOST_SILENT_MS = 2_000
 
-/** So long a new connection is let be when there are too many: what it sends at once is on its way, and may have a token. */
-const GRACE_MS = 50
-
-/** For each request of a stranger who was told to come later nothing is read for so long: a flood gets this slow, and costs the application no core. */
-const SLOW_MS = 50
-
-/** Together: of requests that came in one piece. */
-const SLOWEST_MS = 1_000
+/**
+ * So long a new connection is let be when there are too many: what it sends at once is on its way, and may have a token. One that is sent away comes
+ * again: shorter than a stranger has to wait, this would be a way past the turnstile.
+ */
+const GRACE_MS = WINDOW_MS
 
 /** How often to look whether there are still too many. */
-const SWEEP_MS = 20
+const SWEEP_MS = 100
 
 /** Of the cap: with so many nobody has a grace, and with twice as many nobody is let in. */
 const FLOOD = 4
@@ -49,8 +47,6 @@ interface Peer {
   since: number
   /** Answers on their way. */
   busy: number
-  /** Nothing is read until then. */
-  slowUntil: number
   /** The last request. */
   req: IncomingMessage | undefined
 }
@@ -64,6 +60,7 @@ export class Sockets {
   #most: number
   #isInsider: boolean
   #sweeper: NodeJS.Timeout | undefined
+  #turnstile = new Turnstile<Peer>()
 
   constructor(server: http.Server, visitors: Visitors, { connections, requestMs }: { connections: number; requestMs: number }, isInsider: boolean) {
     this.#visitors = visitors
@@ -93,13 +90,25 @@ export class Sockets {
     peer.req = req
     res.once('close', () => {
       peer.busy--
-      if (res.statusCode === 429 && !this.#visitors.known(socket)) this.#slow(peer, socket)
     })
+  }
+
+  /** Sends a refusal: to a stranger when it is its turn, and until then nothing more is read from there. */
+  refuse(socket: Socket, send: () => void): void {
+    const peer = this.#bySocket.get(socket)
+    if (!peer || this.#visitors.known(socket)) return send()
+    this.#turnstile.pass(peer, () => {
+      if (socket.destroyed) return
+      send()
+      if (socket.isPaused() && !this.#turnstile.holds(peer)) socket.resume()
+    })
+    if (this.#turnstile.holds(peer)) socket.pause()
   }
 
   /** An upgraded one is its handler's; it is only ended with the rest. */
   destroyAll(): void {
     clearTimeout(this.#sweeper)
+    this.#turnstile.close()
     for (const { raw, socket } of this.#peers.values()) {
       socket?.destroy()
       raw.destroy()
@@ -112,13 +121,14 @@ export class Sockets {
       this.#evict({ raw, socket: undefined })
       return undefined
     }
-    const peer: Peer = { raw, socket: undefined, place: neighbourhood(raw), since: performance.now(), busy: 0, slowUntil: 0, req: undefined }
+    const peer: Peer = { raw, socket: undefined, place: neighbourhood(raw), since: performance.now(), busy: 0, req: undefined }
     this.#peers.set(raw, peer)
     // A shorter time for the whole head is Node's own, with an answer.
     const silent = requestMs > MOST_SILENT_MS ? setTimeout(() => this.#silent(peer), MOST_SILENT_MS).unref() : undefined
     raw.once('close', () => {
       clearTimeout(silent)
       this.#peers.delete(raw)
+      this.#turnstile.forget(peer)
     })
     if (this.#peers.size > this.#most * FLOOD) this.#sweep()
     if (this.#peers.size > Math.ceil(this.#most / 2)) this.#soon()
@@ -140,9 +150,10 @@ export class Sockets {
     return this.#open(peer, socket)
   }
 
-  /** Whether it may go for another: nobody was authorised on it, and no whole request is being answered. */
-  #mayGo({ socket, busy, req }: Peer): boolean {
-    return socket === undefined || (!this.#visitors.known(socket) && (busy === 0 || req?.complete === false))
+  /** Whether it may go for another: nobody was authorised on it, and no whole request is being answered with anything but a refusal. */
+  #mayGo(peer: Peer): boolean {
+    const { socket, busy, req } = peer
+    return socket === undefined || (!this.#visitors.known(socket) && (busy === 0 || req?.complete === false || this.#turnstile.holds(peer)))
   }
 
   /** Soon, and then after what has arrived meanwhile was read: it may have a token. */
@@ -184,19 +195,6 @@ export class Sockets {
     raw.destroy()
   }
 
-  #slow(peer: Peer, socket: Socket): void {
-    const now = performance.now()
-    peer.slowUntil = Math.min(now + SLOWEST_MS, Math.max(now, peer.slowUntil) + SLOW_MS)
-    if (socket.isPaused()) return
-    socket.pause()
-    const look = () => {
-      const restMs = peer.slowUntil - performance.now()
-      if (restMs > 1) setTimeout(look, restMs).unref()
-      else socket.resume()
-    }
-    look()
-  }
-
   #silent({ raw, socket, req }: Peer): void {
     if (req !== undefined || (socket !== undefined && socket.bytesRead > 0)) return
     this.#visitors.refused(raw, 408, 'ERR_LAMEDUCK_OPS_TIMEOUT')
@@ -221,10 +219,12 @@ export class Sockets {
     // Behind an answer that is on its way these bytes would be a part of it.
     if (this.#isBusy(socket)) return void socket.destroy()
     const body = `${JSON.stringify(problem)}\n`
-    socket.end(`HTTP/1.1 ${problem.status} ${http.STATUS_CODES[problem.status]}\r\nConnection: close\r\n${SECURITY_LINES}`
-      + `Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
-    // The rest of what it sends; then its FIN, or not.
-    socket.resume()
-    return void setTimeout(() => socket.destroy(), LAST_MS).unref()
+    return this.refuse(socket, () => {
+      socket.end(`HTTP/1.1 ${problem.status} ${http.STATUS_CODES[problem.status]}\r\nConnection: close\r\n${SECURITY_LINES}`
+        + `Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+      // The rest of what it sends; then its FIN, or not.
+      socket.resume()
+      setTimeout(() => socket.destroy(), LAST_MS).unref()
+    })
   }
 }

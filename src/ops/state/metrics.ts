@@ -86,18 +86,8 @@ async function text(metrics: Metric[], { Registry, Gauge, Counter }: PromClient)
   return { body: await registry.metrics(), type: registry.contentType }
 }
 
-/** Loaded before it is needed: the first time takes a while. */
-function preload(): void {
-  try {
-    requirePeer('prom-client', 'metrics')
-  } catch {
-    // Said to who asks.
-  }
-}
-
 /** `/metrics`. What the application adds, comes from the main thread, and is missing while that is blocked. */
 export function metricRoutes({ main, view, settings }: Bench, gc: () => GcTotals | undefined): Route[] {
-  setImmediate(preload)
   const own = async () => {
     if (!settings.metrics || view.blockedMs > 0) return ''
     return (await view.unlessBlocked(main.call<string>('metrics', undefined, { timeoutMs: 1_000 }))) ?? ''
@@ -111,6 +101,7 @@ export function metricRoutes({ main, view, settings }: Bench, gc: () => GcTotals
     problems: { 501: ['ERR_LAMEDUCK_OPS_PEER'] },
     success: { status: 200, types: ['text/plain'], description: 'Prometheus\' text format' },
     async handler(): Promise<Reply> {
+      // Not before somebody asks: on the endpoint's thread it is 8 MB of memory. The first answer takes a moment longer.
       const client = requirePeer('prom-client', 'metrics') as PromClient
       const [state, added] = await Promise.all([view.state(), own()])
       const { body, type } = await text(metricsOf(state, gc()), client)
