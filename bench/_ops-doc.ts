@@ -27,7 +27,7 @@ function cost(): string {
     ...ops.rows.map(({ name, n, p50, p99, max }) => `| ${name} | ${n} | ${fixed(p50, 1)} | ${fixed(p99, 1)} | ${fixed(max, 1)} |`),
     '',
     `Idle, with the GC hook on, against the same service without it, in turn: ${fixed(perSecondRatio, 3)} of the requests per second, ${fixed(cpuRatio, 3)} of the CPU, `
-    + `RSS ${fixed(rssIdleMiB, 1)} MiB more at the start, ${fixed(rssUsedMiB, 1)} MiB after 30,000 requests. The burst took ${fixed(burstSeconds, 0)} s, because strangers are answered ever more slowly, and left ${auditLines} lines in the audit. \`npm run bench -- ops\``,
+    + `RSS ${fixed(rssIdleMiB, 1)} MiB more at the start, ${fixed(rssUsedMiB, 1)} MiB after 30,000 requests. The burst took ${fixed(burstSeconds, 0)} s, because refusals of strangers are held back, and left ${auditLines} lines in the audit. \`npm run bench -- ops\``,
   ].join('\n')
 }
 
