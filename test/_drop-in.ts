@@ -54,7 +54,6 @@ export class Side {
   constructor(library: string, whose: 'original' | 'drop-in', env: NodeJS.ProcessEnv = {}) {
     this.child = new Child('drop-in-server.ts', [library, whose], { ipc: true, env })
     this.child.process.on('message', (message: Told) => {
-      // What an earlier server still had to tell is nothing to this one.
       if (message.start !== undefined && message.start < this.#start) return
       this.#told.push(message)
       for (const look of [...this.#look]) look()
@@ -93,7 +92,9 @@ export class Side {
 
   async start(how: DropInStart = {}): Promise<Told> {
     this.#secure = how.secure ?? false
+    // What an earlier server has told since its end, or still will, is nothing to this one.
     this.#start++
+    this.#told = []
     return this.#listens(await this.ask({ op: 'start', ...how }))
   }
 
