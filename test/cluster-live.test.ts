@@ -52,6 +52,20 @@ test('a blocked event loop: found by its silence, replaced, killed; not while a 
   assert.equal((await it.who()).generation, '1')
 }, { workers: 1, heartbeatMs: 200, stuckMs: 2_500 }))
 
+test('a Ctrl-C in a reload is no second signal to a worker that was told to go: what is in flight on it is answered, and it leaves clean', () => world(async it => {
+  const client = await it.use()
+  const { pid } = JSON.parse(client.answers[0]!.text) as { pid: number }
+  client.request('/slow?ms=1500')
+  const reload = it.supervisor.reload()
+  await until(() => it.steps.some(step => step.what === 'retiring' && step.pid === pid), 'the message to it')
+  // Its own turn, so that the message comes first.
+  await it.who()
+  process.kill(pid, 'SIGINT')
+  assert.equal((await client.answer()).text, 'slow')
+  assert.equal((await reload).outcome, 'reloaded')
+  assert.equal(it.steps.find(step => step.what === 'exited' && step.pid === pid)?.why, 'exit code 0')
+}, { workers: 1 }))
+
 test('a worker that has answered enough, or uses too much memory, is replaced, and nobody notices', () => world(async it => {
   const first = await it.who()
   const client = await Client.open(it.address)

@@ -177,3 +177,64 @@ test('a worker that asks to be isolated, and is told to go by a reload before it
   assert.deepEqual([supervisor.status().ready, system.alive().length], [2, 2])
   assert.deepEqual(worker.told.at(-1), { lameduck: 'isolated', ok: false, reason: 'it is gone' })
 })
+
+test('scaling down never leaves only places that were given up: it says why, and who serves goes on', async () => {
+  const { system, supervisor } = await fake({ crashLimit: 1 })
+  const [first, second] = system.procs as [FakeProc, FakeProc]
+  first.exit(1)
+  await settled()
+  await assert.rejects(supervisor.scale(1), { code: 'ERR_LAMEDUCK_CLUSTER_CRASH_LOOP' })
+  assert.deepEqual([drains(second), supervisor.status().ready, supervisor.status().wanted], [0, 1, 2])
+})
+
+test('with the only other place given up, a new one that does not get ready is the end, and the supervisor says so', async () => {
+  const { system, supervisor } = await fake({ workers: 1, crashLimit: 1 })
+  const [only] = system.procs as [FakeProc]
+  system.born = () => {}
+  const scaled = assert.rejects(supervisor.scale(2), { code: 'ERR_LAMEDUCK_CLUSTER_DIED' })
+  await settled()
+  only.exit(1)
+  await settled()
+  system.last.exit(1)
+  await scaled
+  const { outcome, code, error } = await supervisor.stopped
+  assert.deepEqual([outcome, code, error?.code], ['failed', 1, 'ERR_LAMEDUCK_CLUSTER_CRASH_LOOP'])
+})
+
+test('a stop while a release is being rolled back: the reload fails as stopped', async () => {
+  const { system, supervisor, steps } = await fake()
+  const reload = assert.rejects(supervisor.reload(), { code: 'ERR_LAMEDUCK_CLUSTER_STOPPED' })
+  await system.pass(600)
+  // The first one took over; the second one fails, and nobody gets ready any more.
+  system.procs[0]!.exit(0)
+  system.born = () => {}
+  await system.pass(600)
+  system.last.exit(1)
+  await settled()
+  assert.ok(steps.some(({ what }) => what === 'rolling back'))
+  void supervisor.stop()
+  await settled()
+  for (const proc of system.alive()) proc.exit(0)
+  assert.equal((await supervisor.stopped).outcome, 'clean')
+  await reload
+})
+
+test('with more room than one, a worker that leaves while a reload waits for the end of others does not roll it back', async () => {
+  const { system, supervisor } = await fake({ workers: 3, surge: 2 })
+  const [, , third] = system.procs as [FakeProc, FakeProc, FakeProc]
+  const reload = supervisor.reload()
+  await system.pass(600)
+  await system.pass(600)
+  // Five: the reload waits for one of the two that were told to go.
+  assert.deepEqual([system.alive().length, system.procs.filter(proc => drains(proc) > 0).length], [5, 2])
+  third.says({ lameduck: 'state', state: 'lameduck' })
+  await settled()
+  assert.equal(system.alive().length, 6)
+  for (const proc of system.alive()) if (drains(proc) > 0) proc.exit(0)
+  for (let i = 0; i < 6; i++) {
+    await system.pass(600)
+    for (const proc of system.alive()) if (drains(proc) > 0) proc.exit(0)
+  }
+  const { outcome, reason } = await reload
+  assert.equal(outcome, 'reloaded', reason)
+})

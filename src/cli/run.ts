@@ -62,7 +62,7 @@ async function runScript(desk: Desk, flags: RunFlags, script: string | undefined
   }
   if (report.error) throw new Failure(report.error.code, report.error.message, { exit: report.code })
   logger.info(`lameduck: stopped: ${report.outcome} in ${duration(report.durationMs)} (${report.reason})`)
-  if (report.code !== 0) throw new Failure('ERR_LAMEDUCK_CLI_FORCED', `stopped, but not cleanly: ${report.reason}`, { exit: report.code, hint: 'some workers did not drain in time and were killed' })
+  if (report.code !== 0) throw new Failure('ERR_LAMEDUCK_CLI_FORCED', `stopped, but not cleanly: ${report.reason}`, { exit: report.code, hint: 'some workers did not leave in time, or had to cut what was in flight' })
 }
 
 /** `lameduck run`. */

@@ -62,6 +62,8 @@ export class Crew implements Watcher {
   remove(reason: string): Promise<Farewell>[] {
     const slot = this.slots.pop()
     slot?.cancel()
+    const lost = this.slots.find(({ error }) => error)?.error
+    if (lost) this.#lookIfLost(lost)
     return slot ? [slot.current, slot.next].filter(member => member !== undefined).map(member => member.retire(reason)) : []
   }
 

@@ -17,7 +17,7 @@ export type ClusterErrorCode =
   | 'ERR_LAMEDUCK_CLUSTER_CANARY'
   /** A slot's workers died too often: it is left empty. */
   | 'ERR_LAMEDUCK_CLUSTER_CRASH_LOOP'
-  /** Another reload is waiting already, or the supervisor is stopping. */
+  /** A worker is being replaced already; the supervisor is stopping. */
   | 'ERR_LAMEDUCK_CLUSTER_BUSY'
   | 'ERR_LAMEDUCK_CLUSTER_STOPPED'
   /** The control socket cannot be made: somebody else's, in use, or in a folder that others may write to. */

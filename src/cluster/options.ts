@@ -75,7 +75,7 @@ export interface SuperviseOptions {
   stdout?: Writable
   /** Without a sign of life for so long a worker is stuck, and replaced. At least two heartbeats. Default 10 000. */
   stuckMs?: number
-  /** How many processes more than `workers` there may be in a reload, draining ones included. Default 1. */
+  /** How many processes more than `workers` there may be in a reload, draining ones included; a rollback does not wait for those. Default 1. */
   surge?: number
   /** How many, from 1 to 256. Default as many as there are cores. */
   workers?: number

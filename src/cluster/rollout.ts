@@ -93,8 +93,10 @@ export class Rollout {
     // A copy: slots may be taken away by a stop.
     for (const slot of [...this.#crew.slots]) {
       // One that leaves, or is stuck, is replaced whoever else is at work.
-      await slot.settled
-      await this.#room()
+      do {
+        await slot.settled
+        await this.#room()
+      } while (slot.next)
       const canary = this.#done.size === 0 && this.#settings.canaryMs > 0
       await this.#replace(slot, release, canary ? member => this.#canary(slot, member) : undefined)
     }
@@ -127,6 +129,7 @@ export class Rollout {
         const failed = await this.#crew.succeed(slot, release)
         void failed?.retire('rolled back')
       } catch (error) {
+        if ((error as ClusterError).code === 'ERR_LAMEDUCK_CLUSTER_STOPPED') throw error
         back = false
         this.#crew.step(slot, 'failed', { why: `the old release did not start again: ${(error as Error).message}` })
       }

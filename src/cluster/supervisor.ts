@@ -27,7 +27,7 @@ import { Turns } from './turn.ts'
 
 /** How a supervisor ended. */
 export interface StopReport {
-  /** clean: every worker left in time; forced: some did not, or a second signal came; failed: it could not go on. */
+  /** clean: every worker left in time, with nothing cut; forced: some did not, or a second signal came; failed: it could not go on. */
   outcome: 'clean' | 'forced' | 'failed'
   /** For the process: 0 clean, 1 forced or failed, 128 + n after a second signal. */
   code: number
@@ -140,13 +140,17 @@ export class Supervisor {
    * Changes the number of workers: new ones are started one after the other, those that are too many drain.
    * Settles when the new ones are ready, or the old ones gone.
    *
-   * @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_OPTION` for a number that is none; why a new worker failed (those before it stay).
+   * @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_OPTION` for a number that is none; why a new worker failed (those before it stay);
+   *   `ERR_LAMEDUCK_CLUSTER_CRASH_LOOP` when one of those that were to stay has been given up: a reload starts it again.
    */
   async scale(workers: number): Promise<void> {
     checkWorkers(workers)
     await this.ready
     await this.#turns.take(async () => {
       while (this.#crew.slots.length < workers) await this.#grow()
+      const given = this.#crew.slots.slice(0, workers).find(({ error, current, next }) => error && !current && !next)?.error
+      // Those that go are the last ones: the first may be the ones that nobody is in.
+      if (given && this.#crew.slots.length > workers) throw given
       const leaving: Promise<unknown>[] = []
       while (this.#crew.slots.length > workers) leaving.push(...this.#crew.remove('scaled down'))
       await Promise.all(leaving)
@@ -187,7 +191,7 @@ export class Supervisor {
     await Promise.all(rest.map(slot => this.#crew.open(slot).catch((error: unknown) => this.#crew.retry(slot, error))))
     if (this.#state === 'starting') this.#state = 'running'
     // Whoever started us may wait for that (PM2's wait_ready).
-    if (!this.#stopping) process.send?.('ready')
+    if (!this.#stopping && process.connected) process.send?.('ready', undefined, undefined, () => {})
   }
 
   async #reload(): Promise<ReloadResult> {

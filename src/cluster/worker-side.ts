@@ -1,5 +1,6 @@
 import cluster from 'node:cluster'
 import type { DrainReport } from '../core/report.ts'
+import { turn } from '../core/turn.ts'
 import { isOurs, type DuckState, type FromWorker, type ToWorker, type Vitals, type WorkerSettings } from './messages.ts'
 import { Readiness } from './readiness.ts'
 import { Responses } from './responses.ts'
@@ -86,6 +87,8 @@ export class WorkerSide {
     this.#leaving = true
     const plan = { reason, ...(deadlineMs !== undefined && { deadlineMs }), ...(signal === 'SIGINT' && { lameduckMs: 0 }) }
     const reports = await Promise.all([...this.#servers.ducks].map(duck => duck.drain(plan)))
+    // A signal may have come after the message, and begun a drain of its own, which ends with this one: what follows must be no second signal to it.
+    await turn()
     if (reports.some(({ outcome }) => outcome === 'resumed')) this.#leaving = false
     else this.#leave(signal, reports)
   }
@@ -108,8 +111,8 @@ export class WorkerSide {
   #orphaned(): void {
     // Otherwise Node's listener, which comes next, exits.
     if (cluster.worker) cluster.worker.exitedAfterDisconnect = true
-    if (this.#leaving) return
     setTimeout(() => process.kill(process.pid, 'SIGKILL'), this.#settings.deadlineMs + LAST_MS).unref()
+    if (this.#leaving) return
     void this.#drain('the supervisor is gone', 'SIGTERM')
   }
 }
