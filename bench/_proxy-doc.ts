@@ -2,9 +2,10 @@
  * Writes the tables of docs/proxies.md from bench/results: `npx tsx bench/_proxy-doc.ts`. A test fails when the page says
  * something else.
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Rolling } from './_proxy-rolling.ts'
+import type { RatioRun } from './_ratios.ts'
 import { median } from './_stats.ts'
 
 interface Result<Row> {
@@ -19,9 +20,7 @@ type Row = Rolling & { name: string, proxy?: string }
 
 const page = new URL('../docs/proxies.md', import.meta.url)
 
-const file = (name: string) => new URL(`results/${name}.json`, import.meta.url)
-
-const load = (name: string) => JSON.parse(readFileSync(file(name), 'utf8')) as Result<Row>
+const load = (name: string) => JSON.parse(readFileSync(new URL(`results/${name}.json`, import.meta.url), 'utf8')) as Result<Row>
 
 function table(head: string[], rows: (string | number)[][]): string {
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
@@ -77,10 +76,15 @@ function kills(): string {
   return `${table(head, body)}\n\n${workers} workers, ${connections} connections, \`readyMs\` ${readyMs}. ${circumstances(result)} \`npm run bench:kills\``
 }
 
+function cluster(): string {
+  const result = load('cluster') as unknown as Result<{ name: string, runs: RatioRun[] }>
+  const body = result.rows.map(({ name, runs }) => [name, ...(['perSecondRatio', 'cpuRatio'] as const).map((of) => median(runs.map((run) => run[of])).toFixed(3))])
+  return `${table(['', 'requests/s, to the first row', 'CPU per request'], body)}\n\nMedians of ${result.rows[0]?.runs.length} runs. ${circumstances(result)} \`npm run bench:cluster\``
+}
+
 /** The text of the page with the tables of bench/results. */
 export function withProxyTables(text: string): string {
-  const tables: Record<string, () => string> = { nginx: () => proxy('nginx'), haproxy: () => proxy('haproxy'), reload, kills }
-  if (existsSync(file('proxy-supervised'))) tables.supervised = supervised
+  const tables: Record<string, () => string> = { nginx: () => proxy('nginx'), haproxy: () => proxy('haproxy'), supervised, reload, kills, cluster }
   return text.replaceAll(/(<!-- (\w+) -->\n)[\s\S]*?(\n<!-- \/\2 -->)/g, (whole, open: string, name: string, close: string) => {
     const make = tables[name]
     return make ? `${open}${make()}${close}` : whole

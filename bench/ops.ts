@@ -69,7 +69,7 @@ const rowOf = (name: string, values: number[]): Row => ({ name, n: values.length
 async function whileBlocked(by: 'loop' | 'snapshot', seconds: number): Promise<Row[]> {
   const site = await server({ ballastMiB: by === 'snapshot' ? 60 : 0 })
   try {
-    const paths = by === 'loop' ? ['/livez', '/metrics', '/stack'] : ['/livez', '/metrics']
+    const paths = ['/livez', '/metrics', '/stack']
     for (const path of paths) await ask(site.ops, path, path === '/stack' ? { method: 'POST' } : {})
     const times = new Map<string, number[]>(paths.map(path => [path, []]))
     let over = false

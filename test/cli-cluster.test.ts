@@ -64,7 +64,7 @@ test('a reload that was rolled back ends with 5 and its reason; what else goes w
   for (const [code, message, exit] of [
     ['ERR_LAMEDUCK_CLUSTER_UNREADY', 'rolled-back: the first worker was never ready', 5],
     ['ERR_LAMEDUCK_CLUSTER_UNREADY', 'mixed: half of it', 1],
-    ['ERR_LAMEDUCK_CLUSTER_BUSY', 'another reload waits already', 1],
+    ['ERR_LAMEDUCK_CLUSTER_BUSY', 'worker 1 is being replaced already', 1],
     ['ERR_LAMEDUCK_CLUSTER_NOT_RUNNING', 'no supervisor answers on /run/a.sock: connect ECONNREFUSED', 3],
     ['ERR_LAMEDUCK_CLUSTER_NOT_RUNNING', 'no supervisor answers on /run/a.sock: connect EACCES', 4],
   ] as const) {

@@ -8,7 +8,7 @@ const page = readFileSync(new URL('../docs/proxies.md', import.meta.url), 'utf8'
 
 test('docs/proxies.md: its measured tables are those of bench/results', () => {
   assert.equal(page, withProxyTables(page))
-  for (const name of ['nginx', 'haproxy', 'reload', 'kills']) assert.match(page, new RegExp(`<!-- ${name} -->\n\\| `), `no table of ${name}`)
+  for (const name of ['nginx', 'haproxy', 'supervised', 'reload', 'kills', 'cluster']) assert.match(page, new RegExp(`<!-- ${name} -->\n\\| `), `no table of ${name}`)
 })
 
 test('docs/proxies.md: what it says of unix sockets is what the bench and the test of them run', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { accessSync, chmodSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { accessSync, chmodSync, constants, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
@@ -9,11 +9,13 @@ import { test, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { buildCore } from '../bench/_build.ts'
+import { freePort } from '../bench/_ports.ts'
 import { exampleApp } from '../bench/_proxy-examples.ts'
 import type { Upstream } from '../bench/_proxy-instances.ts'
 import { rollingRestart } from '../bench/_proxy-rolling.ts'
 import { DEFAULTS as CLUSTER } from '../src/cluster/options.ts'
 import { DEFAULTS } from '../src/core/options.ts'
+import { buildCli, buildCluster } from './_cluster-build.ts'
 
 const run = promisify(execFile)
 const units = ['app.socket', 'app.service', 'app-cluster.service']
@@ -73,6 +75,43 @@ test('systemd finds nothing wrong with the units, and would find a misspelt sett
   const texts = Object.fromEntries(units.map(unit => [unit, read(unit)]))
   assert.equal(await verify(folderFor(t), texts), '')
   assert.match(await verify(folderFor(t), { 'bad.service': read('app-cluster.service').replace('KillMode=', 'KilMode=') }), /KilMode/)
+})
+
+test("the supervisor's unit: after the symlink was changed its ExecReload brings the new release", async t => {
+  const built = await buildCluster()
+  t.after(() => built[Symbol.dispose]())
+  const cli = await buildCli(built)
+  const folder = folderFor(t)
+  const port = await freePort()
+  for (const release of ['1', '2']) {
+    const bin = join(folder, release, 'node_modules', '.bin')
+    mkdirSync(bin, { recursive: true })
+    symlinkSync(cli, join(bin, 'lameduck'))
+    writeFileSync(join(folder, release, 'app.mjs'), `import http from 'node:http'\nhttp.createServer((_, res) => res.end('${release}')).listen(${port}, '127.0.0.1')\n`)
+  }
+  const current = join(folder, 'current')
+  symlinkSync('1', current)
+  const unit = settings('app-cluster.service')
+  const cwd = unit['WorkingDirectory']!.replace('/srv/app', folder)
+  const env = { ...process.env, NODE_OPTIONS: '', NODE_TEST_CONTEXT: undefined, XDG_RUNTIME_DIR: join(folder, 'run') }
+  mkdirSync(env.XDG_RUNTIME_DIR, { mode: 0o700 })
+  const argv = (setting: string) => unit[setting]!.split(' ').slice(1)
+  const child = spawn(process.execPath, argv('ExecStart'), { cwd, env, stdio: 'ignore' })
+  t.after(() => child.kill('SIGKILL'))
+  const ended = once(child, 'exit')
+  const answers = async () => {
+    const texts = new Set<string>()
+    for (let i = 0; i < 8; i++) texts.add(await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } }).then(res => res.text(), () => 'none'))
+    return [...texts].join()
+  }
+  while ((await answers()) !== '1') assert.equal(child.exitCode, null)
+  // The first worker serves before the others are ready; until then there is nothing to reload.
+  unlinkSync(current)
+  symlinkSync('2', current)
+  await run(process.execPath, argv('ExecReload'), { cwd, env })
+  assert.equal(await answers(), '2')
+  child.kill('SIGTERM')
+  assert.deepEqual(await ended, [0, null])
 })
 
 test('a service behind its socket unit is restarted three times and no request fails or waits for a port; it says when it is ready', {

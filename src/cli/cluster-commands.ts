@@ -25,6 +25,7 @@ export function clusterFailure(error: unknown): unknown {
   const kind = code.slice('ERR_LAMEDUCK_CLUSTER_'.length)
   const text = oneLine(message ?? '')
   if (text.startsWith('rolled-back')) return new Failure(code, text, { exit: EXIT.rolledBack, hint: 'the release before it serves as before' })
+  if (text.startsWith('mixed')) return new Failure(code, text, { exit: EXIT.failed, hint: 'two releases serve: `lameduck status` says which; the next reload replaces both' })
   if (kind === 'NOT_RUNNING') {
     if (/EACCES|EPERM/.test(text)) return new Failure(code, text, { exit: EXIT.refused, hint: 'the supervisor belongs to another user: run this as that one' })
     return new Failure(code, text, { exit: EXIT.unreachable, hint: 'is it running? `lameduck status`' })

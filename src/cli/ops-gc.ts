@@ -106,7 +106,7 @@ const MEANING: Record<string, string> = {
   warming: 'too early to tell: not enough major GCs yet',
   steady: 'no leak to be seen',
   watch: 'it grows; whether that ends is not clear yet',
-  suspected: 'a leak is suspected: it has grown by a lot, evenly, and does not slow down',
+  suspected: 'a leak, or a cache that still fills: it has grown by a lot, evenly, and does not slow down',
 }
 
 function seriesText(desk: Desk, name: string, { verdict = '-', reason, level, perGc, perHour, confidence, window, evidence }: Series): string {

@@ -140,6 +140,11 @@ export class Duck {
     return { state: this.#state, connections, inFlight, counters }
   }
 
+  /** Path of the readiness endpoint, which is answered before the application; false for none. */
+  get readyPath(): string | false {
+    return this.#host.health?.path ?? false
+  }
+
   /** What the readiness endpoint says, for one of your own: runs the checks of the `health` option. With `health: false` there are none. */
   async readiness(): Promise<Readiness> {
     return this.#host.health?.readiness() ?? { ready: this.#state === 'running', state: this.#state, checks: {} }

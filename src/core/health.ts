@@ -34,6 +34,11 @@ export class Health {
     this.#fault = fault
   }
 
+  /** Of the readiness endpoint. */
+  get path(): string | false {
+    return this.#options.ready
+  }
+
   /** Whether a request is for a health endpoint. */
   concerns(method = '', url = ''): boolean {
     return (isPath(url, this.#options.live) || isPath(url, this.#options.ready)) && (method === 'GET' || method === 'HEAD')

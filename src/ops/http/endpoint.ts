@@ -268,7 +268,13 @@ class Door implements Endpoint {
 
   #refuseUpgrade(req: IncomingMessage, res: ServerResponse, socket: Socket, problem: Problem): void {
     if (socket.destroyed) return
-    res.assignSocket(socket)
+    try {
+      res.assignSocket(socket)
+    } catch {
+      // An answer to a request before it is still on its way, as of a client that did not wait for it.
+      socket.destroy()
+      return
+    }
     res.once('finish', () => {
       res.detachSocket(socket)
       socket.end()

@@ -95,10 +95,14 @@ export async function openListener(settings: Settings, visitors: Visitors): Prom
   const server = createServer(settings)
   const sockets = new Sockets(server, visitors, settings.limits, 'path' in listen)
   const take = (req: IncomingMessage, res: ServerResponse, expects: boolean) => {
-    sockets.busy(req, res)
+    if (!sockets.busy(req, res)) return
     visitors.request(req, res, expects, send => sockets.refuse(req.socket, send))
   }
-  const upgrade = (req: IncomingMessage, socket: Duplex, head: Buffer) => visitors.upgrade(req, socket, head, send => sockets.refuse(socket as Socket, send))
+  const upgrade = (req: IncomingMessage, duplex: Duplex, head: Buffer) => {
+    const socket = duplex as Socket
+    if (!sockets.mayUpgrade(socket)) return
+    visitors.upgrade(req, socket, head, send => sockets.refuse(socket, send))
+  }
   server.on('request', (req, res) => take(req, res, false))
   server.on('checkContinue', (req, res) => take(req, res, true))
   server.on('upgrade', upgrade)

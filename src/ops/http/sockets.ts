@@ -37,6 +37,9 @@ function faultOf(code: string | undefined): Problem {
   return new Problem(400, 'ERR_LAMEDUCK_OPS_HTTP', 'this is no HTTP request')
 }
 
+/** So many requests of a stranger may wait for their answers on one connection: what is read at once is thousands, which would be held in memory. */
+const MOST_PIPELINED = 32
+
 /** One connection. */
 interface Peer {
   /** As it was accepted: below TLS. */
@@ -81,16 +84,31 @@ export class Sockets {
     server.on('drop', () => visitors.refused(undefined, 503, 'ERR_LAMEDUCK_OPS_CONNECTIONS'))
   }
 
-  /** One more answer on its way. */
-  busy(req: IncomingMessage, res: ServerResponse): void {
-    const { socket } = res
-    const peer = socket && this.#bySocket.get(socket)
-    if (!peer) return
+  /** One more answer on its way. @returns Whether there is to be one: not on a connection that has gone, nor on one of a stranger who does not wait. */
+  busy(req: IncomingMessage, res: ServerResponse): boolean {
+    // Not that of the response, which has none while others are before it.
+    const { socket } = req
+    const peer = this.#bySocket.get(socket)
+    if (!peer || socket.destroyed) return false
+    if (peer.busy >= MOST_PIPELINED && !this.#visitors.known(socket)) {
+      this.#cut(socket)
+      return false
+    }
     peer.busy++
     peer.req = req
     res.once('close', () => {
       peer.busy--
     })
+    return true
+  }
+
+  /** Nothing of ours may come between the answers before it and its own. @returns Whether the connection can be upgraded; otherwise it is cut. */
+  mayUpgrade(socket: Socket): boolean {
+    if (!this.#isBusy(socket)) return true
+    // Node has taken its own listeners off.
+    socket.on('error', () => {})
+    this.#cut(socket)
+    return false
   }
 
   /** Sends a refusal: to a stranger when it is its turn, and until then nothing more is read from there. */
@@ -193,6 +211,11 @@ export class Sockets {
     this.#peers.delete(raw)
     socket?.destroy()
     raw.destroy()
+  }
+
+  #cut(socket: Socket): void {
+    this.#visitors.refused(socket, 400, 'ERR_LAMEDUCK_OPS_HTTP')
+    socket.destroy()
   }
 
   #silent({ raw, socket, req }: Peer): void {

@@ -5,9 +5,9 @@ export const WINDOW_MS = 250
 export const AT_ONCE = 8
 
 /**
- * Slows strangers down, all of them together. What a refusal costs is less its own work than that a thread wakes up for it, in the middle of what the
+ * Slows refused strangers down, all of them together. What a refusal costs is less its own work than that a thread wakes up for it, in the middle of what the
  * application is doing: those of a flood are held back, and leave at the same moments, one of each connection. However fast they ask, and by however
- * many connections one after the other, the thread wakes up for them a few times a second.
+ * many connections one after the other, the thread wakes up for their answers a few times a second. Probes, which anybody may ask for, are none.
  */
 export class Turnstile<Visitor> {
   #waiting = new Map<Visitor, (() => void)[]>()

@@ -13,10 +13,15 @@ function verdict(ok: boolean): Reply {
  * `stuckMs` is dead, unless it stands still for a diagnosis.
  */
 export function probeRoutes({ main, view, settings }: Bench): Route[] {
-  const readiness = async (): Promise<Readiness | undefined> => {
+  let asking: Promise<Readiness | undefined> | undefined
+  const ask = async (): Promise<Readiness | undefined> => {
     if (view.blockedMs > 0) return undefined
     return view.unlessBlocked(main.call<Readiness>('readiness', undefined, { timeoutMs: settings.health.timeoutMs }))
   }
+  // One question at a time, however many ask: anybody may, and it is the application's thread that answers.
+  const readiness = (): Promise<Readiness | undefined> => asking ??= ask().finally(() => {
+    asking = undefined
+  })
   const probe = (path: string, summary: string, description: string, handler: Route['handler']): Route => ({
     method: 'GET',
     path,
