@@ -7,27 +7,34 @@ import { Readiness } from '../src/cluster/readiness.ts'
 import { Servers } from '../src/cluster/worker-servers.ts'
 import { wrap } from '../src/core/index.ts'
 
-test('a worker that is ready is left in peace: looking at it is no reason to look again', async () => {
-  let listens = 0
-  const count = () => void listens++
-  diagnostics.subscribe('tracing:net.server.listen:asyncEnd', count)
-  let ready = () => {}
-  const said = new Promise<void>(resolve => {
-    ready = resolve
+// Where lameduck answers, it is asked itself, and runs its checks; at any other path only a request can tell, and each opens a listener of its own.
+for (const [asked, path] of [['itself', '/readyz'], ['by a request', '/health']] as const) {
+  test(`a worker that is ready is left in peace: looking at it (asked ${asked}) is no reason to look again`, async () => {
+    let checks = 0
+    let listens = 0
+    const count = () => void listens++
+    diagnostics.subscribe('tracing:net.server.listen:asyncEnd', count)
+    let ready = () => {}
+    const said = new Promise<void>(resolve => {
+      ready = resolve
+    })
+    const servers = new Servers(() => readiness.look(), () => {})
+    const readiness = new Readiness(servers, path, verdict => {
+      if (verdict.ready) ready()
+    })
+    const server = http.createServer((_, res) => res.end())
+    const duck = wrap(server, { signals: false, health: { checks: { counted: () => void checks++ } } })
+    server.listen(0, '127.0.0.1')
+    await said
+    // The server's own is no look.
+    const looks = () => path === '/readyz' ? checks : listens - 1
+    const before = looks()
+    await sleep(600)
+    diagnostics.unsubscribe('tracing:net.server.listen:asyncEnd', count)
+    await duck.drain({ lameduckMs: 0 })
+    assert.ok(before >= 1, 'the looks are not seen: this test proves nothing')
+    // What happened during the first look may be looked at once more.
+    assert.ok(looks() - before <= 2, `${looks() - before} further looks`)
+    assert.ok(path === '/readyz' ? listens === 1 : checks === 0, 'it was asked in the other way')
   })
-  const servers = new Servers(() => readiness.look(), () => {})
-  const readiness = new Readiness(servers, '/readyz', verdict => {
-    if (verdict.ready) ready()
-  })
-  const server = http.createServer()
-  const duck = wrap(server, { signals: false })
-  server.listen(0, '127.0.0.1')
-  await said
-  const before = listens
-  await sleep(600)
-  diagnostics.unsubscribe('tracing:net.server.listen:asyncEnd', count)
-  await duck.drain({ lameduckMs: 0 })
-  assert.ok(before >= 2, 'the probes are not seen: this test proves nothing')
-  // What happened during the first look may be looked at once more.
-  assert.ok(listens - before <= 2, `${listens - before} further probes`)
-})
+}
