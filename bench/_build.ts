@@ -2,11 +2,11 @@
  * Builds the core as users get it, so that the bench does not measure the TypeScript loader's output: tsx gives every
  * function its name by a call at run time.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { build } from 'tsup'
+import { build, type Options } from 'tsup'
 
 /** From here on, server children load the build. */
 export async function buildCore(): Promise<Disposable> {
@@ -22,4 +22,15 @@ export async function buildCore(): Promise<Disposable> {
       rmSync(outDir, { recursive: true, force: true })
     },
   }
+}
+
+/** Builds the maintenance endpoint with its worker, as users get it, in a folder of its own: `index.js`, `ops.js`. From source, the worker would have a TypeScript compiler in its memory. */
+export async function buildOps(): Promise<{ folder: string } & Disposable> {
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-ops-'))
+  const source = (path: string) => fileURLToPath(new URL(`../src/${path}`, import.meta.url))
+  const shared: Options = { outDir: folder, config: false, format: 'esm', target: 'node20', removeNodeProtocol: false, outExtension: () => ({ js: '.js' }), silent: true }
+  await build({ ...shared, entry: { index: source('core/index.ts'), ops: source('ops/index.ts') }, splitting: true })
+  await build({ ...shared, entry: { 'ops-worker': source('ops/worker.ts') }, splitting: false })
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module', name: 'lameduck' }))
+  return { folder, [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }) }
 }

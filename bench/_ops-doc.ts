@@ -1,6 +1,7 @@
 /** The figures of docs/ops.md, out of bench/results. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { median } from './_stats.ts'
 import { fixed } from './_table.ts'
 
 interface Result<T> {
@@ -21,13 +22,14 @@ const between = (text: string, mark: string, inner: string) => text.replace(new 
 function cost(): string {
   const ops = read<{ name: string, n: number, p50: number, p99: number, max: number }>('ops')
   if (!ops) return 'Not measured yet: `npm run bench -- ops`.'
-  const { perSecondRatio = NaN, cpuRatio = NaN, rssIdleMiB = NaN, rssUsedMiB = NaN, auditLines = NaN, burstSeconds = NaN } = ops.settings
+  const { perSecondRatio = NaN, cpuRatio = NaN, rssIdleMiB = NaN, rssUsedMiB = NaN, auditLines = NaN, burstSeconds = NaN, probeSeconds } = ops.settings
+  const probes = probeSeconds === undefined ? '' : ` A burst of probes, which are not, took ${fixed(probeSeconds, 0)} s.`
   return [
     '| answers, ms | asked | p50 | p99 | max |', '|---|--:|--:|--:|--:|',
     ...ops.rows.map(({ name, n, p50, p99, max }) => `| ${name} | ${n} | ${fixed(p50, 1)} | ${fixed(p99, 1)} | ${fixed(max, 1)} |`),
     '',
     `Idle, with the GC hook on, against the same service without it, in turn: ${fixed(perSecondRatio, 3)} of the requests per second, ${fixed(cpuRatio, 3)} of the CPU, `
-    + `RSS ${fixed(rssIdleMiB, 1)} MiB more at the start, ${fixed(rssUsedMiB, 1)} MiB after 30,000 requests. The burst took ${fixed(burstSeconds, 0)} s, because refusals of strangers are held back, and left ${auditLines} lines in the audit. \`npm run bench -- ops\``,
+    + `RSS ${fixed(rssIdleMiB, 1)} MiB more at the start, ${fixed(rssUsedMiB, 1)} MiB after 30,000 requests. The burst took ${fixed(burstSeconds, 0)} s, because refusals of strangers are held back, and left ${auditLines} lines in the audit.${probes} \`npm run bench -- ops\``,
   ].join('\n')
 }
 
@@ -48,9 +50,32 @@ function snapshot(): string {
   ].join('\n')
 }
 
+type Round = Partial<Record<'own' | 'ownMade' | 'ownFetched' | 'rssMade' | 'rssFetched', number>>
+
+/** What the endpoint takes of memory for a snapshot's file, on top of V8's. */
+function file(): string {
+  const bench = read<{ name: string, rounds: Round[] }>('ops-file')
+  if (!bench) return 'Not measured yet: `npm run bench -- ops-file`.'
+  const { fileMiB = NaN, slowSeconds = NaN, rounds = NaN } = bench.settings
+  const of = (all: Round[], key: keyof Round) => {
+    const values = all.flatMap(round => round[key] ?? [])
+    return values.length === 0 ? '–' : `${fixed(median(values), 1)} (${fixed(Math.max(...values), 1)})`
+  }
+  const keys = ['own', 'ownMade', 'ownFetched', 'rssMade', 'rssFetched'] as const
+  return [
+    '| MiB, median (most) | the thread\'s heap and buffers at rest | more while the file is made | while it is fetched | RSS, more while it is made | while it is fetched |',
+    '|---|--:|--:|--:|--:|--:|',
+    ...bench.rows.map(({ name, rounds }) => `| ${name} | ${keys.map(key => of(rounds, key)).join(' | ')} |`),
+    '',
+    `V8's file has ${fixed(fileMiB)} MiB; the reader takes ${slowSeconds} s and rests in the middle. ${rounds} rounds, looked at every 10 ms. RSS: compared with right after V8's pause, `
+    + 'where there is one, else with an endpoint at rest. V8 leaves memory free that is used again; so "alone" means a process with next to no heap, in which V8\'s file is copied in its place: '
+    + 'whatever that takes is the endpoint\'s, V8\'s compiler included. `npm run bench -- ops-file`',
+  ].join('\n')
+}
+
 /** docs/ops.md with the figures of this moment. */
 export function withFigures(text: string): string {
-  return between(between(text, 'cost', cost()), 'snapshot', snapshot())
+  return between(between(between(text, 'cost', cost()), 'snapshot', snapshot()), 'file', file())
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

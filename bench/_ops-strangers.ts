@@ -1,8 +1,9 @@
-/** So many unauthorised requests as fast as they go, 16 at a time. */
+/** So many requests as fast as they go, 16 at a time: with a token that is none, or of probes, which need none. Arguments: port, count, `probe` for those. */
 import http from 'node:http'
 import { setPriority } from 'node:os'
 
-const [port, count] = process.argv.slice(2).map(Number) as [number, number]
+const [port, count] = process.argv.slice(2, 4).map(Number) as [number, number]
+const probe = process.argv[4] === 'probe'
 // They come from other machines: what they cost here themselves is not to come out of the application's time.
 setPriority(19)
 
@@ -21,7 +22,8 @@ process.once('message', () => {
       counts[how] = (counts[how] ?? 0) + 1
       next()
     }
-    const req = http.get({ host: '127.0.0.1', port, path: `/state?${left}`, agent, headers: { Authorization: `Bearer ${'x'.repeat(43)}` } }, res => {
+    const headers = probe ? {} : { Authorization: `Bearer ${'x'.repeat(43)}` }
+    const req = http.get({ host: '127.0.0.1', port, path: probe ? '/readyz' : `/state?${left}`, agent, headers }, res => {
       res.resume().on('end', () => done(String(res.statusCode)))
     })
     req.on('error', (error: NodeJS.ErrnoException) => done(error.code ?? 'error'))

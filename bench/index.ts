@@ -20,6 +20,7 @@ const benches: Record<string, () => Promise<{ run(options: Options): Promise<voi
   snapshot: () => import('./snapshot.ts'),
   gc: () => import('./gc.ts'),
   ops: () => import('./ops.ts'),
+  'ops-file': () => import('./ops-file.ts'),
   interval: () => import('./interval.ts'),
 }
 

@@ -1,6 +1,6 @@
 /**
  * The maintenance endpoint: (a) what it answers while the main thread is blocked, by a busy loop and by a heap snapshot; (b) what it
- * costs while nobody asks; (c) what a burst of unauthorised requests does to the application.
+ * costs while nobody asks; (c) what a burst of unauthorised requests, and one of probes that need no token, does to the application.
  */
 import { execSync, fork } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -155,55 +155,69 @@ async function memory(pairs: number): Promise<{ idle: number; used: number }> {
   return { idle: median(idle), used: median(used) }
 }
 
-/** So many requests of strangers, from a process of their own. @returns How they were answered. */
-async function strangers(port: number, count: number): Promise<Record<string, number>> {
-  const child = fork(fileURLToPath(new URL('_ops-strangers.ts', import.meta.url)), [String(port), String(count)], { execArgv: ['--import', 'tsx'] })
+type Answers = Record<string, number>
+
+/** So many requests of strangers, from a process of their own. @param probe Of `/readyz`, which needs no token. @returns How they were answered. */
+async function strangers(port: number, count: number, probe: boolean): Promise<Answers> {
+  const args = [String(port), String(count), ...probe ? ['probe'] : []]
+  const child = fork(fileURLToPath(new URL('_ops-strangers.ts', import.meta.url)), args, { execArgv: ['--import', 'tsx'] })
   await nextMessage(child)
   child.send('go')
-  return nextMessage<Record<string, number>>(child)
+  return nextMessage<Answers>(child)
+}
+
+/** The application's answers while it lasts. */
+async function measure(port: number, into: number[], during: Promise<unknown>): Promise<void> {
+  let over = false
+  void during.finally(() => {
+    over = true
+  })
+  await Promise.all(Array.from({ length: 4 }, async () => {
+    while (!over) {
+      into.push((await ask(port, '/')).ms)
+      await sleep(2)
+    }
+  }))
+}
+
+interface Burst {
+  rows: Row[]
+  /** What they left in the audit, how they were answered, and how long that took. */
+  auditLines: number
+  answers: Answers
+  seconds: number
 }
 
 /** (c) The application's own answers: undisturbed, while strangers burst on something else, and on the endpoint. */
-async function burst(count: number, rounds: number): Promise<{ rows: Row[]; auditLines: number; refused: Record<string, number>; seconds: number }> {
+async function burst(count: number, rounds: number, probe: boolean): Promise<Burst> {
   const site = await server({})
   // What the strangers themselves take from the machine: an endpoint in another process.
   const other = await server({})
   const times = { undisturbed: [] as number[], elsewhere: [] as number[], here: [] as number[] }
-  const measure = async (into: number[], during: Promise<unknown>) => {
-    let over = false
-    void during.finally(() => {
-      over = true
-    })
-    await Promise.all(Array.from({ length: 4 }, async () => {
-      while (!over) {
-        into.push((await ask(site.app, '/')).ms)
-        await sleep(2)
-      }
-    }))
-    return performance.now()
-  }
   try {
-    await measure([], sleep(1_500))
+    await measure(site.app, [], sleep(1_500))
     const lines = site.auditLines()
-    const refused: Record<string, number> = {}
+    const answers: Answers = {}
     let ms = 0
     for (let round = 0; round < rounds; round++) {
       progress(`ops burst ${round + 1}/${rounds}`)
-      await measure(times.undisturbed, sleep(3_000))
-      await measure(times.elsewhere, strangers(other.ops, count / rounds))
+      await measure(site.app, times.undisturbed, sleep(3_000))
+      await measure(site.app, times.elsewhere, strangers(other.ops, count / rounds, probe))
       const began = performance.now()
-      const asked = strangers(site.ops, count / rounds)
-      ms += await measure(times.here, asked) - began
-      for (const [how, n] of Object.entries(await asked)) refused[how] = (refused[how] ?? 0) + n
+      const asked = strangers(site.ops, count / rounds, probe)
+      await measure(site.app, times.here, asked)
+      ms += performance.now() - began
+      for (const [how, n] of Object.entries(await asked)) answers[how] = (answers[how] ?? 0) + n
     }
     progress('')
     await sleep(1_500)
+    const what = probe ? `${count} /readyz without a token` : `${count} unauthorised requests`
     const rows = [
-      rowOf('the application, undisturbed', times.undisturbed),
-      rowOf(`the application, ${count} unauthorised requests to the endpoint of another process`, times.elsewhere),
-      rowOf(`the application, ${count} unauthorised requests to its own endpoint`, times.here),
+      rowOf(`the application, undisturbed${probe ? ', before these' : ''}`, times.undisturbed),
+      rowOf(`the application, ${what} to the endpoint of another process`, times.elsewhere),
+      rowOf(`the application, ${what} to its own endpoint`, times.here),
     ]
-    return { rows, auditLines: site.auditLines() - lines, refused, seconds: ms / 1_000 }
+    return { rows, auditLines: site.auditLines() - lines, answers, seconds: ms / 1_000 }
   } finally {
     await site.close()
     await other.close()
@@ -213,15 +227,19 @@ async function burst(count: number, rounds: number): Promise<{ rows: Row[]; audi
 export async function run({ quick, partial }: Options): Promise<void> {
   execSync('npx tsup --no-dts --silent', { cwd: fileURLToPath(new URL('..', import.meta.url)) })
   const rows = [...await whileBlocked('loop', quick ? 2 : 8), ...await whileBlocked('snapshot', 0)]
-  const { rows: disturbed, auditLines, refused, seconds } = await burst(quick ? 1_000 : 10_000, quick ? 1 : 2)
-  rows.push(...disturbed)
+  const { rows: disturbed, auditLines, answers: refused, seconds } = await burst(quick ? 1_000 : 10_000, quick ? 1 : 2, false)
+  const probed = await burst(quick ? 1_000 : 10_000, quick ? 1 : 2, true)
+  rows.push(...disturbed, ...probed.rows)
   const { perSecond, cpu } = await cost(quick ? 1 : 8)
   const rss = await memory(quick ? 1 : 3)
   agent.destroy()
   publish<Row>({
     bench: 'ops',
     title: 'The maintenance endpoint: answers in milliseconds',
-    settings: { auditLines, refused, burstSeconds: seconds, perSecondRatio: perSecond, cpuRatio: cpu, rssIdleMiB: rss.idle, rssUsedMiB: rss.used },
+    settings: {
+      auditLines, refused, burstSeconds: seconds, probes: probed.answers, probeSeconds: probed.seconds, probeAuditLines: probed.auditLines,
+      perSecondRatio: perSecond, cpuRatio: cpu, rssIdleMiB: rss.idle, rssUsedMiB: rss.used,
+    },
     columns: [
       { title: '', cell: ({ name }) => name },
       { title: 'asked', cell: ({ n }) => String(n) },
@@ -234,6 +252,7 @@ export async function run({ quick, partial }: Options): Promise<void> {
     notes: [
       `Idle, with the GC hook on, to the same service without it: ${fixed(perSecond, 3)} of the requests per second, ${fixed(cpu, 3)} of the CPU; RSS ${fixed(rss.idle, 1)} MiB more at the start, ${fixed(rss.used, 1)} MiB after 30,000 requests.`,
       `The burst took ${fixed(seconds, 1)} s and left ${auditLines} lines in the audit; answers: ${JSON.stringify(refused)}.`,
+      `That of /readyz took ${fixed(probed.seconds, 1)} s and left ${probed.auditLines} lines; answers: ${JSON.stringify(probed.answers)}.`,
     ],
   })
 }
