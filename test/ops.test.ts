@@ -105,6 +105,17 @@ test('liveness fails when the main thread is stuck for longer than health.stuckM
   await askUntil(at, '/readyz', {}, ({ status }) => status === 200)
 })
 
+test('readiness waits for a main thread that is late for a moment: that is no reason to leave the rotation', async t => {
+  const { at, token, block } = await start(t, { health: { timeoutMs: 20_000 } })
+  await askUntil(at, '/readyz', {}, ({ status }) => status === 200)
+  const free = block()
+  await askUntil(at, '/metrics', { token }, ({ text }) => /^lameduck_main_blocked_seconds [0-9.]*[1-9]/m.test(text))
+  const asked = ask(at, '/readyz')
+  await sleep(100)
+  await free()
+  assert.deepEqual((await asked).json, { status: 'ok' })
+})
+
 test('named groups of checks answer without a token and without details; an unknown one is as any unknown path', async t => {
   const { at, token } = await start(t, { health: { groups: { startup: ['database', 'cache'], missing: ['elsewhere'] } } })
   const { status, json } = await askUntil(at, '/health/startup', {}, ({ status }) => status === 200)

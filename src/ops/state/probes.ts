@@ -15,8 +15,9 @@ function verdict(ok: boolean): Reply {
 export function probeRoutes({ main, view, settings }: Bench): Route[] {
   let asking: Promise<Readiness | undefined> | undefined
   const ask = async (): Promise<Readiness | undefined> => {
-    if (view.blockedMs > 0) return undefined
-    return view.unlessBlocked(main.call<Readiness>('readiness', undefined, { timeoutMs: settings.health.timeoutMs }))
+    // A main thread that misses a few beats, as by a long GC, is no reason to leave the rotation; a pause of our own making is, and will last.
+    if (view.pause) return undefined
+    return main.call<Readiness>('readiness', undefined, { timeoutMs: settings.health.timeoutMs }).catch(() => undefined)
   }
   // One question at a time, however many ask: anybody may, and it is the application's thread that answers.
   const readiness = (): Promise<Readiness | undefined> => asking ??= ask().finally(() => {
@@ -34,7 +35,7 @@ export function probeRoutes({ main, view, settings }: Bench): Route[] {
   return [
     probe('/livez', 'Whether the process lives', 'Fails when the main thread has been blocked for longer than `health.stuckMs`, unless a diagnostic pause (a heap snapshot) is known to be under way.',
       () => verdict(view.blockedMs <= settings.health.stuckMs || view.pause !== undefined)),
-    probe('/readyz', 'Whether the process is in rotation', 'As the readiness endpoint of the server: state and checks.', async () => verdict((await readiness())?.ready === true)),
+    probe('/readyz', 'Whether the process is in rotation', 'As the readiness endpoint of the server: state and checks. Fails when the main thread does not answer within `health.timeoutMs`, and at once during a diagnostic pause.', async () => verdict((await readiness())?.ready === true)),
     {
       ...probe('/health/{group}', 'A named group of checks', 'Groups are configured: `health.groups`. An unknown one is 404.', async ({ params }) => {
         const group = params.group as string
