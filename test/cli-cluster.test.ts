@@ -42,7 +42,6 @@ const STEPS: Step[] = [
 
 test('reload tells each worker\'s step, and at the end what came of it', async () => {
   const { told } = fake((_, listener) => {
-    listener?.waiting?.('the supervisor is reloading')
     for (const step of STEPS) listener?.step?.(step)
     return RELOADED
   })
@@ -51,13 +50,38 @@ test('reload tells each worker\'s step, and at the end what came of it', async (
   assert.deepEqual(told, [['/run/a.sock', { do: 'reload' }]])
   assert.equal(terminal.stdout.text, 'reloaded: generation 3 in 6.2 s; 2 ready before, never fewer than 2\n')
   assert.equal(terminal.stderr.text, [
-    'reloading', 'waiting: the supervisor is reloading', 'worker 0 (pid 201) of generation 3: starting', 'worker 0 (pid 201) of generation 3: ready',
+    'reloading', 'worker 0 (pid 201) of generation 3: starting', 'worker 0 (pid 201) of generation 3: ready',
     'worker 0 (pid 100) of generation 2: retiring: reload', 'worker 1 of generation 3: restarting in 1.5 s', '',
   ].join('\n'))
   const tty = new Terminal({ tty: true })
   assert.equal(await tty.run('reload', '--json'), 0)
   assert.deepEqual(JSON.parse(tty.stdout.text), RELOADED)
   assert.match(tty.stderr.text, /worker 1 of generation 3: restarting/)
+})
+
+test('a reload that has to wait says for what, each thing in its turn, and then goes on to tell its own steps', async () => {
+  const ISOLATED: Step = { slot: 1, pid: 101, generation: 2, what: 'isolated' }
+  fake((_, listener) => {
+    listener?.waiting?.('worker 1 (pid 101) is isolated')
+    listener?.step?.(ISOLATED)
+    listener?.waiting?.('another reload goes on')
+    listener?.waiting?.(undefined)
+    for (const step of STEPS) listener?.step?.(step)
+    return RELOADED
+  })
+  const terminal = new Terminal()
+  assert.equal(await terminal.run('reload'), 0, terminal.stderr.text)
+  assert.deepEqual(terminal.stderr.text.split('\n').slice(0, 6), [
+    'reloading', 'waiting: worker 1 (pid 101) is isolated', 'worker 1 (pid 101) of generation 2: isolated', 'waiting: another reload goes on',
+    'reloading', 'worker 0 (pid 201) of generation 3: starting',
+  ])
+  const tty = new Terminal({ tty: true })
+  assert.equal(await tty.run('reload'), 0)
+  // What stands there in the end: its own title again, and its own workers.
+  const last = tty.stderr.text.slice(tty.stderr.text.lastIndexOf('reloading ('))
+  assert.match(last, /worker 0 \(pid 201\) of generation 3: ready/)
+  assert.doesNotMatch(last, /waiting|isolated/)
+  assert.match(tty.stderr.text, /waiting: another reload goes on \(.*\n.*worker 1 \(pid 101\) of generation 2: isolated/)
 })
 
 test('a reload that was rolled back ends with 5 and its reason; what else goes wrong with its own exit code', async () => {

@@ -34,7 +34,7 @@ test('nobody is handed a connection before it was ready for readyMs without inte
 })
 
 test('told to go: a message, SIGTERM when that is not confirmed or the deadline was a second ago, SIGKILL a second later', async () => {
-  const { system, supervisor } = await fake({ workers: 2, deadlineMs: 10_000 })
+  const { system, supervisor, steps } = await fake({ workers: 2, deadlineMs: 10_000 })
   const [deaf, slow] = system.procs as [FakeProc, FakeProc]
   void supervisor.stop()
   await settled()
@@ -50,6 +50,9 @@ test('told to go: a message, SIGTERM when that is not confirmed or the deadline 
   assert.equal(slow.gone, false)
   await system.pass(200)
   assert.deepEqual([deaf.signals, slow.signals], [['SIGTERM', 'SIGTERM', 'SIGKILL'], ['SIGTERM', 'SIGKILL']])
+  // Nobody is killed without a word.
+  const why = 'SIGKILL: it was still there after its deadline of 10000 ms'
+  assert.deepEqual(steps.filter(({ what }) => what === 'exited').map(step => step.why), [why, why])
   const report = await supervisor.stopped
   assert.deepEqual([report.outcome, report.code], ['forced', 1])
 })

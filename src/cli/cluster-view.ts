@@ -27,7 +27,10 @@ function stepLine({ slot, pid, generation, what, why, afterMs }: Step): string {
 export class Steps {
   #view: Live
   #title: string
+  #waiting: string | undefined
   #workers = new Map<string, Step>()
+  /** What others do while we wait for them. */
+  #others = new Map<string, Step>()
   #began = Date.now()
   #timer: NodeJS.Timeout
   #done: Promise<void> = Promise.resolve()
@@ -40,13 +43,17 @@ export class Steps {
   }
 
   step(step: Step): void {
-    this.#workers.set(`${step.slot}/${step.generation}/${step.pid ?? '-'}`, step)
+    const key = `${step.slot}/${step.generation}/${step.pid ?? '-'}`
+    const ours = this.#waiting === undefined || this.#workers.has(key)
+    void (ours ? this.#workers : this.#others).set(key, step)
     this.#paint(stepLine(step))
   }
 
-  waiting(why: string): void {
-    this.#title = `waiting: ${oneLine(why)}`
-    this.#paint(this.#title)
+  /** Undefined: it goes on, and what others did meanwhile is over. */
+  waiting(why: string | undefined): void {
+    this.#waiting = why === undefined ? undefined : `waiting: ${oneLine(why)}`
+    if (why === undefined) this.#others.clear()
+    this.#paint(this.#waiting ?? this.#title)
   }
 
   /** Leaves what has happened standing. */
@@ -57,8 +64,8 @@ export class Steps {
   }
 
   #paint(line?: string): void {
-    const steps = [...this.#workers.values()].toSorted((a, b) => a.slot - b.slot || a.generation - b.generation).map(step => `  ${stepLine(step)}`)
-    const picture = [`${this.#title} (${duration(Date.now() - this.#began)})`, ...steps].join('\n')
+    const steps = [...this.#workers.values(), ...this.#others.values()].toSorted((a, b) => a.slot - b.slot || a.generation - b.generation).map(step => `  ${stepLine(step)}`)
+    const picture = [`${this.#waiting ?? this.#title} (${duration(Date.now() - this.#began)})`, ...steps].join('\n')
     // One after the other; a screen that has gone is found out by the result.
     this.#done = this.#done.then(() => this.#view.paint(picture, line)).catch(() => {})
   }

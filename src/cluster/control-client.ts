@@ -11,8 +11,8 @@ import type { StopReport } from './supervisor.ts'
 /** Hears what happens while a command is under way. */
 export interface CommandListener {
   step?(step: Step): void
-  /** The command has to wait, and why. */
-  waiting?(why: string): void
+  /** The command has to wait, and for what; undefined when it goes on. What `step` tells meanwhile is the others' work. */
+  waiting?(why: string | undefined): void
 }
 
 type Result = Status | ReloadResult | StopReport | undefined
@@ -34,7 +34,7 @@ export function command(path: string, what: Command, listener: CommandListener =
     const lines = new Lines(line => {
       const reply = JSON.parse(line.toString()) as Reply
       if ('step' in reply) listener.step?.(reply.step)
-      else if ('waiting' in reply) listener.waiting?.(reply.waiting)
+      else if ('waiting' in reply) listener.waiting?.(reply.waiting ?? undefined)
       else if (reply.ok) {
         resolve(reply.result)
         socket.destroy()

@@ -5,11 +5,12 @@ import type { ReloadResult } from './rollout.ts'
 import type { Status } from './status.ts'
 import type { Step } from './step.ts'
 import type { StopReport } from './supervisor.ts'
+import type { Waiting } from './turn.ts'
 
 /** What can be commanded. */
 export interface Commanded {
-  reload(): Promise<ReloadResult>
-  scale(workers: number): Promise<void>
+  reload(waiting?: Waiting): Promise<ReloadResult>
+  scale(workers: number, waiting?: Waiting): Promise<void>
   stop(signal?: 'SIGTERM' | 'SIGINT', reason?: string): Promise<StopReport>
   status(): Status
   onStep(listener: (step: Step) => void): () => void
@@ -21,8 +22,8 @@ export type Command = { do: 'status' } | { do: 'reload' } | { do: 'stop' } | { d
 /** Lines to a client: any number of steps while the command is under way, then one end. */
 export type Reply =
   | { step: Step }
-  /** The command has to wait for another one. */
-  | { waiting: string }
+  /** The command has to wait, and for what; null: it waits no more. */
+  | { waiting: string | null }
   | { ok: true; result?: Status | ReloadResult | StopReport }
   | { ok: false; code: string; message: string; result?: ReloadResult | StopReport }
 
@@ -46,16 +47,15 @@ function failed({ code, reason, ...rest }: ReloadResult): Reply {
 }
 
 async function run(command: Command, supervisor: Commanded, reply: (line: Reply) => void): Promise<Reply> {
+  const waiting: Waiting = why => reply({ waiting: why ?? null })
   switch (command.do) {
     case 'status': return { ok: true, result: supervisor.status() }
     case 'reload': {
-      const { state } = supervisor.status()
-      if (state !== 'running') reply({ waiting: `the supervisor is ${state}` })
-      const result = await supervisor.reload()
+      const result = await supervisor.reload(waiting)
       return result.outcome === 'reloaded' ? { ok: true, result } : failed(result)
     }
     case 'scale':
-      await supervisor.scale(command.workers)
+      await supervisor.scale(command.workers, waiting)
       return { ok: true, result: supervisor.status() }
     case 'stop': {
       const result = await supervisor.stop('SIGTERM', 'stop')

@@ -186,7 +186,7 @@ export class Crew implements Watcher {
     const place = this.#placeOf(member)
     const { slot, pid, release: { generation } } = member
     const unasked = place?.current === member
-    const why = `${describeExit(exit)}${member.crash === undefined ? '' : `: ${member.crash}`}`
+    const why = `${describeExit(exit)}${member.remark === undefined ? '' : `: ${member.remark}`}`
     this.#host.step({ slot, pid, generation, what: unasked && !this.#stopping ? 'crashed' : 'exited', why })
     if (!unasked) return
     place.current = undefined

@@ -32,7 +32,8 @@ export class Isolation {
     }
     // Known from here on, so that a `return` before its turn is not lost.
     const back = new Promise<boolean>(resolve => this.#returned.set(member, resolve))
-    void this.#turns.take(() => this.#isolate(slot, member, back)).finally(() => this.#returned.delete(member))
+    const what = `worker ${member.slot} (pid ${member.pid}) is isolated, for a heap snapshot or the like`
+    void this.#turns.take(what, () => this.#isolate(slot, member, back)).finally(() => this.#returned.delete(member))
   }
 
   /** A worker has done what it wanted. */

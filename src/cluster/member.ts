@@ -72,6 +72,8 @@ export class Member {
   #calm: (() => void) | undefined
   #late: () => void
   #farewell: Promise<Farewell> | undefined
+  /** Why it did not leave in time. */
+  #overdue: string | undefined
   #confirmed = () => {}
 
   constructor(slot: number, release: Release, settings: Settings, system: System, watcher: Watcher) {
@@ -103,6 +105,11 @@ export class Member {
   /** Settles when it was ready for `readyMs` without interruption; rejects when it ended, or took too long. It lives on then. */
   get proved(): Promise<void> {
     return this.#proved.promise
+  }
+
+  /** What there is to say of its end, beside how it exited. */
+  get remark(): string | undefined {
+    return this.crash ?? this.#overdue ?? (this.#farewell && this.ducks === 'aborted' ? 'its drain was cut' : undefined)
   }
 
   /** It serves, and may be counted on. */
@@ -148,16 +155,16 @@ export class Member {
     this.#fail('ERR_LAMEDUCK_CLUSTER_STOPPED', 'it was told to go')
     this.#proc.withdraw()
     const { deadlineMs } = this.#settings
-    const own = deadlineMs < 25_000 ? { deadlineMs } : {}
-    this.tell({ lameduck: 'drain', reason, signal, ...own })
+    this.tell({ lameduck: 'drain', reason, signal })
     const after: System['after'] = (ms, run) => this.#system.after(ms, run)
-    let overdue = false
+    const end = (why: string, by: NodeJS.Signals) => {
+      this.#overdue ??= why
+      this.kill(by)
+    }
+    const late = `it was still there after its deadline of ${deadlineMs} ms`
     const steps = [
-      after(wasStuck ? LAST_MS : deadlineMs + LAST_MS, () => this.kill('SIGKILL')),
-      after(deadlineMs + OVERDUE_MS, () => {
-        overdue = true
-        this.kill('SIGTERM')
-      }),
+      after(wasStuck ? LAST_MS : deadlineMs + LAST_MS, () => end(wasStuck ? 'it was stuck' : late, 'SIGKILL')),
+      after(deadlineMs + OVERDUE_MS, () => end(late, 'SIGTERM')),
     ]
     const unconfirmed = after(Math.min(CONFIRM_MS, deadlineMs), () => this.kill('SIGTERM'))
     this.#confirmed = unconfirmed
@@ -166,7 +173,7 @@ export class Member {
     // Ctrl-C reaches all of the group, those as well that were told to go before.
     const asTold = exit.code === 0 || exit.signal === 'SIGTERM' || exit.signal === 'SIGINT'
     // An application's own handler may exit with 0 whatever the drain came to.
-    return { exit, clean: asTold && !overdue && this.ducks !== 'aborted' }
+    return { exit, clean: asTold && this.#overdue === undefined && this.ducks !== 'aborted' }
   }
 
   #plan() {

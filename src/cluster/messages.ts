@@ -38,7 +38,7 @@ export type FromWorker =
 
 /** What a supervisor says to a worker. */
 export type ToWorker =
-  | { lameduck: 'drain'; reason: string; signal: 'SIGTERM' | 'SIGINT'; deadlineMs?: number }
+  | { lameduck: 'drain'; reason: string; signal: 'SIGTERM' | 'SIGINT' }
   | { lameduck: 'lameduck' }
   | { lameduck: 'resume' }
   /** `ok: false`: there is no replacement, and why; the worker stays what it was. */

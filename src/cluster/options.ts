@@ -32,7 +32,10 @@ export interface SuperviseOptions {
   crashWindowMs?: number
   /** Working folder of the workers; resolved anew at each reload, symlinks included. Default that of the supervisor. */
   cwd?: string
-  /** What a worker has to drain, from the message on; SIGTERM 1 s after that, SIGKILL 2 s after that. Default 30 000, more than the 25 000 of `wrap()`. */
+  /**
+   * What a worker has to drain, from the message on: it takes the place of the default of `wrap()`, and what `wrap()` was given holds
+   * as far as it is less. A worker that is still there gets SIGTERM 1 s later, and SIGKILL 2 s later. Default 30 000.
+   */
   deadlineMs?: number
   /** Variables for the workers beside those of the supervisor; a function is asked anew at each reload. `undefined` removes one. */
   env?: Env | (() => Env)

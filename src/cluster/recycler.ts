@@ -33,7 +33,7 @@ export class Recycler {
       if (!member?.ready || slot.next) continue
       const why = this.#reason(member)
       if (why === undefined || this.#turns.busy || this.#system.now() < this.#notBefore) continue
-      void this.#turns.take(async () => {
+      void this.#turns.take(`worker ${member.slot} (pid ${member.pid}) is being recycled`, async () => {
         if (slot.current !== member || !member.ready || slot.next) return
         this.#crew.step(slot, 'recycling', { why })
         if (!(await this.#crew.renew(slot, why))) this.#notBefore = this.#system.now() + PAUSE_MS

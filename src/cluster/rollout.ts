@@ -5,6 +5,7 @@ import type { Settings } from './options.ts'
 import type { Release } from './release.ts'
 import type { Slot } from './slot.ts'
 import type { System } from './system.ts'
+import type { Waiting } from './turn.ts'
 
 /** How a reload ended. */
 export interface ReloadResult {
@@ -49,12 +50,16 @@ export class Rollout {
   #system: System
   /** Old releases by slot, for the way back. */
   #done = new Map<Slot, Release>()
+  #retired = new Set<Member>()
   #farewells: Promise<unknown>[] = []
+  #waiting: Waiting
 
-  constructor(crew: Crew, settings: Settings, system: System) {
+  /** @param waiting Hears of what is not its own work. */
+  constructor(crew: Crew, settings: Settings, system: System, waiting: Waiting) {
     this.#crew = crew
     this.#settings = settings
     this.#system = system
+    this.#waiting = waiting
   }
 
   /**
@@ -94,9 +99,11 @@ export class Rollout {
     for (const slot of [...this.#crew.slots]) {
       // One that leaves, or is stuck, is replaced whoever else is at work.
       do {
+        if (slot.next) this.#waiting(`worker ${slot.index} is being replaced already`)
         await slot.settled
         await this.#room()
       } while (slot.next)
+      this.#waiting(undefined)
       const canary = this.#done.size === 0 && this.#settings.canaryMs > 0
       await this.#replace(slot, release, canary ? member => this.#canary(slot, member) : undefined)
     }
@@ -110,13 +117,21 @@ export class Rollout {
     // What kept the last one's slot empty was in its release.
     slot.backoff.reset()
     this.#done.set(slot, before)
-    if (old) this.#farewells.push(old.retire('reload'))
+    if (!old) return
+    this.#retired.add(old)
+    this.#farewells.push(old.retire('reload'))
   }
 
   /** Those that drain count, too: memory is what `surge` is about. */
   async #room(): Promise<void> {
     const most = this.#crew.slots.length + this.#settings.surge
-    while (this.#crew.members.size >= most) await Promise.race([...this.#crew.members].map(member => member.exited))
+    while (this.#crew.members.size >= most) {
+      const members = [...this.#crew.members]
+      // Those that it has told to go itself are steps of its own.
+      const others = members.filter(member => member.state === 'retiring' && !this.#retired.has(member))
+      if (others.length > 0) this.#waiting(`${others.map(({ slot, pid }) => `worker ${slot} (pid ${pid})`).join(' and ')} ${others.length > 1 ? 'have' : 'has'} yet to end`)
+      await Promise.race(members.map(member => member.exited))
+    }
   }
 
   /** @returns Whether every slot is of the old generation again. */

@@ -23,7 +23,7 @@ import { Rollout, type ReloadResult } from './rollout.ts'
 import { workersOf, type Status } from './status.ts'
 import { narrate, say, type Step } from './step.ts'
 import type { System } from './system.ts'
-import { Turns } from './turn.ts'
+import { Turns, Wait, type Waiting } from './turn.ts'
 
 /** How a supervisor ended. */
 export interface StopReport {
@@ -60,7 +60,8 @@ export class Supervisor {
   #generation = 1
   #state: Status['state'] = 'starting'
   #bornAt: number
-  #waitingReload: Promise<ReloadResult> | undefined
+  /** One that has not begun. */
+  #nextReload: { wait: Wait; result: Promise<ReloadResult> } | undefined
   #listeners = new Set<(step: Step) => void>()
   #beat: (() => void) | undefined
   #ended!: (report: StopReport) => void
@@ -124,29 +125,33 @@ export class Supervisor {
 
   /**
    * Replaces every worker by one of the script as it is now: new first, one at a time.
-   * A second call waits for the first one; further ones share what waits.
+   * A second call waits for the first one; further ones share what waits. So does it for a worker that is isolated, or recycled, and for `scale()`.
    *
+   * @param waiting Hears what it has to wait for, each thing in its turn; undefined when it goes on.
    * @returns What became of it; `rolled-back` with `code` and `reason` is a result, not an error.
    * @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_STOPPED` when it is stopping, or was told to meanwhile, as a rejection.
    */
-  reload(): Promise<ReloadResult> {
+  reload(waiting?: Waiting): Promise<ReloadResult> {
     if (this.#stopping) return Promise.reject(new ClusterError('ERR_LAMEDUCK_CLUSTER_STOPPED', 'the supervisor is stopping'))
     // One that waits has not looked at the script yet.
-    this.#waitingReload ??= this.ready.then(() => this.#turns.take(() => this.#reload()))
-    return this.#waitingReload
+    this.#nextReload ??= this.#planReload()
+    this.#nextReload.wait.hear(waiting)
+    return this.#nextReload.result
   }
 
   /**
    * Changes the number of workers: new ones are started one after the other, those that are too many drain.
-   * Settles when the new ones are ready, or the old ones gone.
+   * Settles when the new ones are ready, or the old ones gone. Waits for its turn as a reload does.
    *
+   * @param waiting As that of {@link reload}.
    * @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_OPTION` for a number that is none; why a new worker failed (those before it stay);
    *   `ERR_LAMEDUCK_CLUSTER_CRASH_LOOP` when one of those that were to stay has been given up: a reload starts it again.
    */
-  async scale(workers: number): Promise<void> {
+  async scale(workers: number, waiting?: Waiting): Promise<void> {
     checkWorkers(workers)
+    const wait = this.#waits(waiting)
     await this.ready
-    await this.#turns.take(async () => {
+    await this.#turns.take(`another change of the number of workers goes on, to ${workers}`, async () => {
       while (this.#crew.slots.length < workers) await this.#grow()
       const given = this.#crew.slots.slice(0, workers).find(({ error, current, next }) => error && !current && !next)?.error
       // Those that go are the last ones: the first may be the ones that nobody is in.
@@ -154,7 +159,7 @@ export class Supervisor {
       const leaving: Promise<unknown>[] = []
       while (this.#crew.slots.length > workers) leaving.push(...this.#crew.remove('scaled down'))
       await Promise.all(leaving)
-    })
+    }, wait.tell)
   }
 
   /** Lets every worker drain, and ends. Idempotent. @param signal SIGINT skips the lame duck. */
@@ -194,13 +199,27 @@ export class Supervisor {
     if (!this.#stopping && process.connected) process.send?.('ready', undefined, undefined, () => {})
   }
 
-  async #reload(): Promise<ReloadResult> {
-    this.#waitingReload = undefined
+  #waits(waiting?: Waiting): Wait {
+    const wait = new Wait()
+    wait.hear(waiting)
+    if (this.#state === 'starting') wait.tell('the supervisor is starting')
+    return wait
+  }
+
+  #planReload(): { wait: Wait; result: Promise<ReloadResult> } {
+    const wait = this.#waits(why => {
+      if (why !== undefined) say(this.#settings.logger, 'info', `a reload waits: ${why}`)
+    })
+    return { wait, result: this.ready.then(() => this.#turns.take('another reload goes on', () => this.#reload(wait.tell), wait.tell)) }
+  }
+
+  async #reload(waiting: Waiting): Promise<ReloadResult> {
+    this.#nextReload = undefined
     if (this.#stopping) throw new ClusterError('ERR_LAMEDUCK_CLUSTER_STOPPED', 'the supervisor is stopping')
     this.#state = 'reloading'
     const generation = ++this.#generation
     let release: Release | undefined
-    const result = await new Rollout(this.#crew, this.#settings, this.#system).run(generation, () => {
+    const result = await new Rollout(this.#crew, this.#settings, this.#system, waiting).run(generation, () => {
       release = resolveRelease(this.#settings, generation)
       return release
     })

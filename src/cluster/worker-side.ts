@@ -1,4 +1,5 @@
 import cluster from 'node:cluster'
+import type { Duck } from '../core/duck.ts'
 import type { DrainReport } from '../core/report.ts'
 import { turn } from '../core/turn.ts'
 import { isOurs, type DuckState, type FromWorker, type ToWorker, type Vitals, type WorkerSettings } from './messages.ts'
@@ -72,8 +73,8 @@ export class WorkerSide {
   #hear(message: ToWorker): void {
     if (message.lameduck === 'drain') {
       this.#say({ lameduck: 'draining' })
-      const { reason, signal, deadlineMs } = message
-      void this.#drain(reason, signal, deadlineMs)
+      const { reason, signal } = message
+      void this.#drain(reason, signal)
     } else if (message.lameduck === 'lameduck') for (const duck of this.#servers.ducks) duck.lameduck()
     else if (message.lameduck === 'resume') for (const duck of this.#servers.ducks) if (duck.state === 'lameduck') duck.resume()
   }
@@ -82,15 +83,20 @@ export class WorkerSide {
    * The ducks first, and only then the signal: whatever the application does when it hears one must not cut what is in flight.
    * Nor may a Ctrl-C, which reaches the whole process group, be taken for a second signal.
    */
-  async #drain(reason: string, signal: 'SIGTERM' | 'SIGINT', deadlineMs?: number): Promise<void> {
+  async #drain(reason: string, signal: 'SIGTERM' | 'SIGINT'): Promise<void> {
     if (this.#leaving) return
     this.#leaving = true
-    const plan = { reason, ...(deadlineMs !== undefined && { deadlineMs }), ...(signal === 'SIGINT' && { lameduckMs: 0 }) }
-    const reports = await Promise.all([...this.#servers.ducks].map(duck => duck.drain(plan)))
+    const plan = { reason, ...(signal === 'SIGINT' && { lameduckMs: 0 }) }
+    const reports = await Promise.all([...this.#servers.ducks].map(duck => duck.drain({ ...plan, deadlineMs: this.#deadlineOf(duck) })))
     // A signal may have come after the message, and begun a drain of its own, which ends with this one: what follows must be no second signal to it.
     await turn()
     if (reports.some(({ outcome }) => outcome === 'resumed')) this.#leaving = false
     else this.#leave(signal, reports)
+  }
+
+  /** After the supervisor's it is killed: so its drain ends by then, with its report. The application may want less. */
+  #deadlineOf({ deadlineMs: own = Infinity }: Duck): number {
+    return Math.min(own, this.#settings.deadlineMs)
   }
 
   #leave(signal: 'SIGTERM' | 'SIGINT', reports: DrainReport[]): void {

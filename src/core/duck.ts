@@ -140,6 +140,11 @@ export class Duck {
     return { state: this.#state, connections, inFlight, counters }
   }
 
+  /** The option `deadlineMs`, in milliseconds; undefined when it was not given: then a supervisor's holds, or the default. */
+  get deadlineMs(): number | undefined {
+    return this.#settings.ownDeadlineMs
+  }
+
   /** Path of the readiness endpoint, which is answered before the application; false for none. */
   get readyPath(): string | false {
     return this.#host.health?.path ?? false

@@ -85,6 +85,8 @@ export type Settings = Required<Omit<Options, 'health' | 'logger' | 'reject'>> &
   health: Required<HealthOptions> | false
   logger: Logger | undefined
   reject: Reject | undefined
+  /** `deadlineMs`, if it was given. */
+  ownDeadlineMs?: number | undefined
 }
 
 /** Every default there is, in one place. */
@@ -215,7 +217,7 @@ export function settle(options: Options = {}): Settings {
   for (const name of ['headMs', 'lingerMs', 'retryAfterMs', 'spreadMs', 'upgradedMs'] as const) checkDuration(`options.${name}`, all[name])
   checkCode(all.websocketCode)
   checkDuration('options.quietMs', all.quietMs, own.quietMs === undefined ? LONGEST_MS : all.deadlineMs)
-  return { ...all, lameduckMs: lameduckOf(own.lameduckMs, all) }
+  return { ...all, lameduckMs: lameduckOf(own.lameduckMs, all), ownDeadlineMs: own.deadlineMs }
 }
 
 /** The length of a lame duck. A short deadline alone must not make the default that it undercuts an error: then it is half of that. */
@@ -247,6 +249,7 @@ export function plan(options: DrainOptions, settings: Settings): Required<DrainO
   const { deadlineMs = settings.deadlineMs, reason = 'drain()' } = options
   checkDuration('options.deadlineMs', deadlineMs)
   check('options.reason', reason, typeof reason === 'string', 'a string')
-  const own = options.lameduckMs ?? (options.deadlineMs === undefined ? settings.lameduckMs : undefined)
+  // With no less time than the options left there is no reason to shorten it.
+  const own = options.lameduckMs ?? (deadlineMs >= settings.deadlineMs ? settings.lameduckMs : undefined)
   return { deadlineMs, reason, lameduckMs: lameduckOf(own, { lameduckMs: settings.lameduckMs, deadlineMs }) }
 }

@@ -1,0 +1,116 @@
+// What a reload and a scale have to wait for, and whether their user is told.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Turns } from '../src/cluster/turn.ts'
+import { drains, fake, settled, type FakeProc, type FakeSystem } from './_fake-system.ts'
+
+/** Whoever was told to go goes, until there is nobody left who was. */
+async function goOn(system: FakeSystem, times = 5): Promise<void> {
+  for (let i = 0; i < times; i++) {
+    await system.pass(600)
+    for (const proc of system.alive()) if (drains(proc) > 0) proc.exit(0)
+  }
+}
+
+test('a reload says that it waits for an isolated worker, then for what was asked for before it, and then that it goes on', async () => {
+  const { system, supervisor } = await fake()
+  const [worker] = system.procs as [FakeProc]
+  worker.says({ lameduck: 'isolate' })
+  await system.pass(600)
+  const told: unknown[] = []
+  const scaled = supervisor.scale(3)
+  const reload = supervisor.reload(why => told.push(why))
+  await system.pass(1_000)
+  assert.deepEqual(told, ['worker 0 (pid 1) is isolated, for a heap snapshot or the like'])
+  worker.says({ lameduck: 'return', retire: true })
+  await system.pass(100)
+  assert.deepEqual(told.slice(1), ['another change of the number of workers goes on, to 3'])
+  worker.exit(0)
+  await goOn(system)
+  await scaled
+  assert.equal(told[2], undefined)
+  await goOn(system)
+  assert.equal((await reload).outcome, 'reloaded')
+  assert.equal(told.length, 3)
+})
+
+test('a scale says that it waits for a reload; whoever shares a reload that waits is told as well', async () => {
+  const { system, supervisor } = await fake()
+  const [scaling, second, third]: unknown[][] = [[], [], []]
+  const first = supervisor.reload(why => assert.fail(`the first one waits for nothing, not for ${why}`))
+  await settled()
+  const scaled = supervisor.scale(1, why => scaling!.push(why))
+  const waits = [supervisor.reload(why => second!.push(why))]
+  await settled()
+  waits.push(supervisor.reload(why => third!.push(why)))
+  await goOn(system)
+  await first
+  await goOn(system)
+  await Promise.all([scaled, ...waits])
+  assert.deepEqual(scaling, ['another reload goes on', undefined])
+  assert.deepEqual(second, ['another reload goes on', 'another change of the number of workers goes on, to 1', undefined])
+  assert.deepEqual(third, second)
+})
+
+test('a reload while the supervisor starts says so, in its log too', async () => {
+  const lines: string[] = []
+  const logger = { info: (line: string) => lines.push(line), warn: () => {} }
+  const { system, supervisor } = await fake({ logger, readyMs: 5_000 })
+  const told: unknown[] = []
+  const reload = supervisor.reload(why => told.push(why))
+  assert.deepEqual(told, ['the supervisor is starting'])
+  assert.ok(lines.includes('lameduck: a reload waits: the supervisor is starting'))
+  const going = async () => {
+    for (let i = 0; i < 8; i++) {
+      for (const proc of system.alive()) proc.beat()
+      await goOn(system, 5)
+    }
+  }
+  await going()
+  assert.equal((await reload).outcome, 'reloaded')
+  assert.deepEqual(told, ['the supervisor is starting', undefined])
+})
+
+test('a reload that has no room because a worker that was recycled still drains says which', async () => {
+  const { system, supervisor, steps } = await fake({ maxRequests: 100, jitter: 0 })
+  const [worker] = system.procs as [FakeProc]
+  worker.beat({ requests: 101 })
+  await system.pass(1_700)
+  assert.ok(steps.some(({ what }) => what === 'recycling'))
+  assert.equal(drains(worker), 1)
+  const told: unknown[] = []
+  const reload = supervisor.reload(why => told.push(why))
+  await system.pass(1_000)
+  assert.deepEqual(told, ['worker 0 (pid 1) has yet to end'])
+  worker.exit(0)
+  await goOn(system)
+  assert.equal((await reload).outcome, 'reloaded')
+  // Those that it told to go itself are its own steps.
+  assert.deepEqual(told, ['worker 0 (pid 1) has yet to end', undefined])
+})
+
+test('a listener that throws keeps nothing from happening', async () => {
+  const { system, supervisor } = await fake()
+  const warned = new Promise<void>(resolve => process.on('warning', ({ message }) => message === 'a listener of the test' && resolve()))
+  const first = supervisor.reload()
+  await settled()
+  const second = supervisor.reload(() => {
+    throw new Error('a listener of the test')
+  })
+  await goOn(system, 10)
+  assert.deepEqual((await Promise.all([first, second])).map(({ outcome }) => outcome), ['reloaded', 'reloaded'])
+  await warned
+})
+
+test('turns: those that wait are told of each one before them, what fails lets the next one go', async () => {
+  const turns = new Turns()
+  const told: string[] = []
+  const hear = (name: string) => (why: string | undefined) => void told.push(`${name}: ${why ?? 'goes on'}`)
+  const failing = turns.take('a', () => Promise.reject(new Error('no')), hear('a'))
+  const all = [turns.take('b', async () => {}, hear('b')), turns.take('c', async () => {}, hear('c'))]
+  await assert.rejects(failing)
+  await Promise.all(all)
+  assert.deepEqual(told, ['b: a', 'c: a', 'a: goes on', 'c: b', 'b: goes on', 'c: goes on'])
+  await settled()
+  assert.equal(turns.busy, false)
+})
