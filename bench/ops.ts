@@ -63,7 +63,7 @@ function ask(port: number, path: string, { method = 'GET', bearer = token, keep 
   })
 }
 
-const rowOf = (name: string, values: number[]): Row => ({ name, n: values.length, p50: quantile(values, 0.5), p99: quantile(values, 0.99), max: Math.max(...values) })
+const rowOf = (name: string, values: number[]): Row => ({ name, n: values.length, p50: quantile(values, 0.5), p99: quantile(values, 0.99), max: quantile(values, 1) })
 
 /** (a) Asks for as long as the main thread is blocked. */
 async function whileBlocked(by: 'loop' | 'snapshot', seconds: number): Promise<Row[]> {

@@ -73,7 +73,7 @@ export async function measure(name: string, heapMB: number, order: Order, load =
     return {
       name, heapMB: servers[0].heapMB, pauseMs: taken.pauseMs, requests: rest.length, failed: rest.filter(({ ok }) => !ok).length,
       errors: [...new Set(rest.flatMap(({ error }) => error ?? []))],
-      ownP99Ms, ownWorstMs: Math.max(...own), p99Ms: quantile(times, 0.99), worstMs: Math.max(...times),
+      ownP99Ms, ownWorstMs: quantile(own, 1), p99Ms: quantile(times, 0.99), worstMs: quantile(times, 1),
       slow: times.filter(ms => ms > 2 * ownP99Ms).length,
     }
   } finally {
