@@ -23,6 +23,18 @@ async function emptyAcceptQueue(server: net.Server, accepted: () => number): Pro
   }
 }
 
+/** Node's own for `listen()`. */
+const BACKLOG = 511
+
+/**
+ * How many may wait in the accept queue. Linux takes it from a further listen(2) on the same socket (listen(2), Notes), and then drops the
+ * SYN of who finds the queue full. Node has no public way to it; where this one is missing, the queue stays as long as it was.
+ */
+function limitQueue(server: net.Server, backlog: number): void {
+  const { _handle: handle } = server as { _handle?: { listen?(backlog: number): number } | null }
+  handle?.listen?.(backlog)
+}
+
 /** Which file is at a path. Undefined when there is none, or it cannot be told (an abstract socket, a folder without access). */
 function inode(path: string): number | undefined {
   try {
@@ -136,8 +148,21 @@ export class Listener {
   /** Accepts what waits, then closes the listener alone. */
   async close(accepted: () => number): Promise<void> {
     this.#removePath()
+    const limits = this.#limitsQueue
+    if (limits) limitQueue(this.#server, 0)
     await emptyAcceptQueue(this.#server, accepted)
+    // Should another process have the same socket, it goes on with a queue.
+    if (limits) limitQueue(this.#server, BACKLOG)
     this.giveUp()
+  }
+
+  /**
+   * Whoever connects while the queue is emptied comes in behind our last look, and his request gets a RST. With next to no queue his
+   * SYN is dropped instead: a second later he is refused, or already served by a successor, and has sent nothing. Not where systemd holds
+   * the socket: there the queue waits for the next process.
+   */
+  get #limitsQueue(): boolean {
+    return process.platform === 'linux' && !this.shared && !process.env.LISTEN_FDS && typeof this.#server.address() === 'object'
   }
 
   /**
