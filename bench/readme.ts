@@ -10,6 +10,7 @@ interface Result<Row> {
   node: string
   machine: { cpu: string; cores: number }
   versions: Record<string, string>
+  settings?: object
   rows: Row[]
 }
 
@@ -32,6 +33,13 @@ interface OverheadRow {
 interface WebSocketRow {
   name: string
   rounds: { codes: Record<string, number>; cpuMs: number; spreadMs: number }[]
+}
+
+interface IntervalRow {
+  thinkMs: number
+  lameduckMs: number
+  reconnect: boolean
+  rounds: { lost: number; ghosts: number }[]
 }
 
 const readmeFile = new URL('../README.md', import.meta.url)
@@ -98,10 +106,24 @@ function websockets(): string {
   return `${table(['', 'saw 1001', 'CPU µs per socket', 'first to last, ms'], body)}\n\n${circumstances(result)}`
 }
 
+function interval(): string {
+  const result = load<IntervalRow>('interval')
+  const { connections } = result.settings as { connections: number }
+  const columns = [...new Set(result.rows.map(({ lameduckMs }) => lameduckMs))]
+  const name = ({ reconnect, thinkMs }: IntervalRow) => `${thinkMs} ms | ${reconnect ? 'come back at once' : 'stay away'}`
+  const body = [...new Set(result.rows.map(name))].map(each => [each, ...columns.map(column => {
+    const rounds = result.rows.find(row => name(row) === each && row.lameduckMs === column)?.rounds ?? []
+    return (sum(rounds.map(({ lost }) => lost)) * 1_000 / (connections * rounds.length)).toFixed(1)
+  })])
+  const executed = sum(result.rows.flatMap(({ rounds }) => rounds.map(({ ghosts }) => ghosts)))
+  const head = ['mean think time', 'clients whose connection ended', ...columns.map(column => `lameduckMs ${column}`)]
+  return `${table(head, body)}\n\nRequests lost per 1 000 connections; of all of them ${executed} were executed. ${circumstances(result)}`
+}
+
 /** The README with its tables filled in. */
 export function withTables(readme: string): string {
   let filled = readme
-  for (const [name, text] of Object.entries({ race: race(), idle: idle(), overhead: overhead(), websockets: websockets() })) {
+  for (const [name, text] of Object.entries({ race: race(), idle: idle(), overhead: overhead(), interval: interval(), websockets: websockets() })) {
     const between = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(\\n<!-- /${name} -->)`)
     if (!between.test(filled)) throw new Error(`the README has no place for the table "${name}"`)
     filled = filled.replace(between, (_, begin: string, end: string) => `${begin}${text}${end}`)
