@@ -4,7 +4,8 @@
  *
  * All contestants are there at once and take turns (A B C D, then D C B A, …) in runs of about a second; each run is compared with the
  * hand-written, bare cluster of its own turn, of which there are two: the second one is the control. Processes differ more than runs of one
- * do, so all are started anew several times.
+ * do, so all are started anew several times. A worker needs some 50,000 requests until V8 has optimised what serves them, and until then the
+ * more code there is the more it costs: that is no cost of a service that lives for days, so as many come before the first run that counts.
  */
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -19,8 +20,9 @@ import { cpuMsOf } from './_workers-cpu.ts'
 import type { Workers } from './_workers-host.ts'
 
 const { values: { quick } } = parseArgs({ options: { quick: { type: 'boolean', default: false } } })
-const [generations, turns, warmUpTurns] = quick ? [1, 2, 1] : [6, 4, 3]
-const requests = quick ? 2_000 : 8_000
+const [generations, turns, warmUpTurns] = quick ? [1, 2, 1] : [4, 6, 12]
+/** In each run. */
+const requestsPerWorker = quick ? 1_000 : 4_000
 const connections = 60
 
 const bare = 'cluster, by hand'
@@ -88,11 +90,11 @@ try {
 async function take(started: Map<Row, Workers>, turn: number): Promise<Map<Row, Sample>> {
   const order = turn % 2 === 0 ? [...started] : [...started].toReversed()
   const samples = new Map<Row, Sample>()
-  for (const [row, workers] of order) samples.set(row, await measure(workers))
+  for (const [row, workers] of order) samples.set(row, await measure(workers, requestsPerWorker * row.workers))
   return samples
 }
 
-async function measure({ port, pid }: Workers): Promise<Sample> {
+async function measure({ port, pid }: Workers, requests: number): Promise<Sample> {
   const before = cpuMsOf(pid) ?? NaN
   cannon.send({ port, requests, connections } satisfies Shot)
   const { seconds } = await nextMessage<Hit>(cannon)
@@ -114,7 +116,7 @@ function report(rows: Row[]): void {
     bench: 'cluster',
     title: `Behind one listener: hello world, ${connections} keep-alive connections, ${generations * turns} runs each. ` +
       'Ratios to the hand-written bare cluster in the same turn',
-    settings: { generations, turns, warmUpTurns, requests, connections },
+    settings: { generations, turns, warmUpTurns, requestsPerWorker, connections },
     columns: [
       { title: '', cell: ({ name }) => name },
       { title: 'workers', cell: ({ workers }) => workers },
