@@ -112,6 +112,6 @@ test('the whole spec of @godaddy/terminus passes with lameduck/terminus, as many
   assert.deepEqual([stats.passes, stats.tests], [declared.length, declared.length])
 
   const figure = `${stats.passes} of ${stats.tests}`
-  assert.match(readFileSync(join(root, 'docs/drop-ins.md'), 'utf8'), new RegExp(`The package's own spec passes: ${figure}\\.`))
+  assert.match(readFileSync(join(root, 'docs/drop-ins.md'), 'utf8'), new RegExp(`The package's own spec passes: ${figure} `))
   assert.match(readFileSync(join(root, 'CHANGELOG.md'), 'utf8'), new RegExp(`@godaddy/terminus \\(its own spec passes, ${figure}\\)`))
 })
