@@ -1,7 +1,7 @@
 /** A supervisor and its workers under load, as they are to be seen. */
 import type { Status, WorkerStatus } from '../src/cluster/index.ts'
 import { number, seconds, type Colors } from './_format.ts'
-import { bar, indent, type View } from './_screen.ts'
+import { bar, ifItFits, indent, type View } from './_screen.ts'
 import { counter, faults } from './_stop-view.ts'
 
 /** A supervisor at one moment. */
@@ -57,10 +57,10 @@ export class Rate {
 
 function picture(moment: Moment, most: number, width: number, colors: Colors): string[] {
   const { status: { state, ready, wanted, workers }, ms, open, rate, highest, answered, lost, ghosts, twice } = moment
-  const since = ms === undefined || width < 60 ? '' : colors.dim(`, ${seconds(ms)} after the deploy`)
+  const since = ms === undefined ? '' : colors.dim(`, ${seconds(ms)} after the deploy`)
   const gauge = (share: number) => `  ${bar(share, Math.min(40, width - 44), colors)}`
   return [
-    `${indent}  ${'state'.padEnd(24)}${colors.bold(state)}, ${ready} of ${wanted} ready${since}`,
+    ifItFits(`${indent}  ${'state'.padEnd(24)}${colors.bold(state)}, ${ready} of ${wanted} ready`, since, width),
     colors.dim(`${indent}  ${columns('worker', 'pid', 'release', 'state', width < 72 ? '' : 'connections')}`),
     ...workers.map((worker) => row(worker, moment, most, width, colors)),
     counter('connections open', open, gauge(open / most)),

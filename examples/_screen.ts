@@ -31,7 +31,8 @@ export interface Screen {
 }
 
 export function createScreen(stdout = process.stdout): Screen {
-  const live = isatty(stdout.fd) && process.env['TERM'] !== 'dumb'
+  // A pseudo-terminal that nobody has told its size has no room for a picture.
+  const live = isatty(stdout.fd) && process.env['TERM'] !== 'dumb' && stdout.columns > 0 && stdout.rows > 0
   // picocolors alone would colour a pipe, too, in CI.
   const colors = pc.createColors(live && pc.isColorSupported)
   return live ? terminal(colors, stdout) : pipe(colors, stdout)
@@ -49,11 +50,20 @@ export function bar(share: number, width: number, colors: Colors): string {
   return colors.cyan('━'.repeat(filled)) + colors.dim('─'.repeat(full - filled))
 }
 
+/** @param more Left out where it makes the line wider than that. */
+export const ifItFits = (line: string, more: string, width: number) => (wide(line) + wide(more) > width ? line : line + more)
+
 function terminal(colors: Colors, stdout: NodeJS.WriteStream): Screen {
   const live = createLogUpdate(stdout)
   const width = () => Math.max(40, stdout.columns)
   let last: View | undefined
-  const draw = (view: View) => live(['', ...view.draw(width(), colors)].join('\n'))
+  const draw = (view: View) => {
+    // All of it: log-update 7.2 loses lines, and some above the picture, when one is added in the middle. In one write: no flicker.
+    stdout.cork()
+    live.clear()
+    live(['', ...view.draw(width(), colors)].join('\n'))
+    stdout.uncork()
+  }
   const stay = (text: string) => {
     live.persist(`${text}\n`) // persist() adds a newline only where none is
     if (last) draw(last)

@@ -1,6 +1,6 @@
 /** A run that gets its SIGTERM, as it is to be seen. */
 import { number, seconds, type Colors } from './_format.ts'
-import { bar, indent, type View } from './_screen.ts'
+import { bar, ifItFits, indent, type View } from './_screen.ts'
 
 /** A run at one moment. */
 export interface Moment {
@@ -41,10 +41,10 @@ export function faults(name: string, value: number, colors: Colors): string {
 
 function counters(moment: Moment, most: number, width: number, colors: Colors): string[] {
   const { state, ms, open, inFlight, answered, lost, ghosts } = moment
-  const since = ms === undefined || width < 60 ? '' : colors.dim(`, ${seconds(ms)} after SIGTERM`)
+  const since = ms === undefined ? '' : colors.dim(`, ${seconds(ms)} after SIGTERM`)
   const gauge = (value: number) => `  ${bar(value / most, Math.min(40, width - 44), colors)}`
   return [
-    `${indent}  ${'state'.padEnd(24)}${colors.bold(state)}${since}`,
+    ifItFits(`${indent}  ${'state'.padEnd(24)}${colors.bold(state)}`, since, width),
     counter('connections open', open, gauge(open)),
     counter('requests in flight', inFlight, gauge(inFlight)),
     counter('answered', answered),

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -24,6 +24,22 @@ export function start(t: TestContext, parts: string[] = [], env: NodeJS.ProcessE
     return pids(output.text).filter((pid) => pid !== child.pid)
   }
   return { child, output, says }
+}
+
+/** Only that of util-linux is known to do what {@link inTerminal} asks of it. */
+export const lacksTerminal = !/util-linux/.test(spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout ?? '') && 'no script of util-linux here'
+
+/** Runs a program in a terminal, as from a shell: `script` has one to offer. What is written to its stdin is typed. @param size As of a window; 0 if nobody says. */
+export function inTerminal(t: TestContext, program: string, args: string[], size: { columns: number, rows: number }) {
+  const command = `stty cols ${size.columns} rows ${size.rows}; exec ${[process.execPath, '--import', 'tsx', program, ...args].map((word) => `'${word}'`).join(' ')}`
+  const { CI: _ci, FORCE_COLOR: _force, NO_COLOR: _no, ...env } = process.env
+  const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+    cwd: root, env: { ...env, SHELL: '/bin/sh', TERM: 'xterm-256color' }, stdio: 'pipe',
+  })
+  t.after(() => child.kill('SIGKILL'))
+  const output = { text: '' }
+  child.stdout.setEncoding('utf8').on('data', (text: string) => { output.text += text })
+  return { child, output }
 }
 
 /** The processes that it names. */

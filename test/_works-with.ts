@@ -5,15 +5,19 @@ import type { Ask } from './_client.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-/** A framework without an adapter: its server is given to `wrap()`, and that is all. */
-export interface Row {
+/** Something without an adapter: its server is given to `wrap()`, and that is all. */
+interface Unadapted {
   name: string
   /** What is named with its version. */
   packages: string[]
-  /** In `test/fixtures`. */
-  program: string
   /** What is wrapped. */
   server: string
+}
+
+/** A framework that is started as a process of its own and sent SIGTERM, as all of them are. */
+export interface Row extends Unadapted {
+  /** In `test/fixtures`. */
+  program: string
   /** What the clients that load it send. */
   ask?: Ask & { path: string }
   /** A request that takes 800 ms. */
@@ -26,13 +30,13 @@ const graphql = (query: string): Ask & { path: string } => {
   return { path: '/', method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ query }) }
 }
 
-/** The matrix. Next.js is here too, and runs where it is installed. */
+/** Next.js is here too, and runs where it is installed. */
 export const rows: Row[] = [
   {
     name: 'Apollo Server, standalone',
     packages: ['@apollo/server'],
     program: 'works-with-apollo.ts',
-    server: 'the one that `startStandaloneServer` makes',
+    server: 'the server that `startStandaloneServer` makes',
     ask: graphql('{ hello }'),
     slow: graphql('{ slow }'),
     stream: false,
@@ -53,14 +57,47 @@ export const rows: Row[] = [
   { name: 'srvx', packages: ['srvx'], program: 'works-with-srvx.ts', server: '`server.node.server` of `serve`' },
 ]
 
-/** The frameworks that have an adapter, with the packages that the conformance suite runs on. */
-const adapters: [subpath: string, name: string, packages: string[]][] = [
-  ['express', 'Express', ['express4', 'express']],
-  ['koa', 'Koa', ['koa2', 'koa']],
-  ['hapi', 'hapi', ['@hapi/hapi']],
-  ['fastify', 'fastify', ['fastify']],
-  ['nestjs', 'NestJS', ['@nestjs/core', '@nestjs/platform-express', '@nestjs/platform-fastify']],
+/** What has clients of its own kind, and so a test of its own. */
+const others: (Unadapted & { test: string, underWay: string })[] = [
+  {
+    name: 'socket.io',
+    packages: ['socket.io', 'socket.io-client'],
+    server: 'the `http.Server` given to `new Server(server)`',
+    test: 'test/works-with-socketio.test.ts',
+    underWay: '50 messages and an acknowledgement: over WebSockets, long polls, and polls that become WebSockets',
+  },
 ]
+
+/** What an adapter is for, with the packages that its test runs on. */
+interface Adapted {
+  subpath: string
+  name: string
+  packages: string[]
+  test: string
+}
+
+/** On these the conformance suite runs. */
+const adapters: Adapted[] = [
+  { subpath: 'express', name: 'Express', packages: ['express4', 'express'], test: 'test/conformance-express.test.ts' },
+  { subpath: 'koa', name: 'Koa', packages: ['koa2', 'koa'], test: 'test/conformance-koa.test.ts' },
+  { subpath: 'hapi', name: 'hapi', packages: ['@hapi/hapi'], test: 'test/conformance-hapi.test.ts' },
+  { subpath: 'fastify', name: 'fastify', packages: ['fastify'], test: 'test/conformance-fastify.test.ts' },
+  {
+    subpath: 'nestjs',
+    name: 'NestJS',
+    packages: ['@nestjs/core', '@nestjs/platform-express', '@nestjs/platform-fastify'],
+    test: 'test/conformance-nestjs.test.ts',
+  },
+]
+
+const ws: Adapted = { subpath: 'ws', name: 'ws', packages: ['ws'], test: 'test/adapter-ws.test.ts' }
+
+/** All that is said to work: by what means, and which test says so. In the order of the alphabet, what has an adapter first. */
+export const matrix: { name: string, packages: string[], means: string, test: string }[] = [
+  ...[...adapters, ws].map(({ subpath, ...rest }) => ({ ...rest, means: `\`lameduck/${subpath}\`` })),
+  ...[...rows.map(row => ({ ...row, test: 'test/works-with.test.ts' })), ...others]
+    .map(({ name, packages, server, test }) => ({ name, packages, test, means: `\`wrap()\` of ${server}` })),
+].sort((a, b) => Number(a.means.startsWith('`wrap')) - Number(b.means.startsWith('`wrap')) || a.name.localeCompare(b.name, 'en', { sensitivity: 'base' }))
 
 interface Manifest {
   name: string
@@ -82,17 +119,17 @@ function table(head: string[], body: string[][]): string {
 }
 
 const tables: Record<string, () => string> = {
-  matrix: () => table(['framework', 'versions', 'what is wrapped', 'in flight at SIGTERM'], rows.map(({ name, packages, server, stream }) => {
-    return [name, versions(packages), server, `a request${stream === false ? '' : ', a stream'}, 20 busy connections, an idle one`]
-  })),
-  adapters: () => table(['framework', 'adapter', 'versions'], adapters.map(([subpath, name, packages]) => [name, `\`lameduck/${subpath}\``, versions(packages)])),
-  short: () => {
-    const plain = rows.map(({ name, packages: [first = ''] }) => `${name.replace(/,.*/, '')} ${installed(first).version}`)
-    return `Without an adapter, \`wrap(server)\` is tested with ${plain.slice(0, -1).join(', ')} and ${plain.at(-1)}:\n[docs/works-with.md](docs/works-with.md) has what to mind with each.`
+  unadapted: () => {
+    const busy = rows.map(({ stream, ...row }) => ({ ...row, underWay: `a request${stream === false ? '' : ', a stream'}, 20 busy connections, an idle one` }))
+    return table(['framework', 'versions', 'what is wrapped', 'under way as it stops'], [...busy, ...others].map(({ name, packages, server, underWay }) => {
+      return [name, versions(packages), server, underWay]
+    }))
   },
+  adapters: () => table(['framework', 'adapter', 'versions'], adapters.map(({ subpath, name, packages }) => [name, `\`lameduck/${subpath}\``, versions(packages)])),
+  all: () => table(['works with', 'tested versions', 'how'], matrix.map(({ name, packages, means }) => [name, versions(packages), means])),
 }
 
-/** A document with its tables, between comments such as `works-with: matrix`, as they are to be. */
+/** A document with its tables, between comments such as `works-with: all`, as they are to be. */
 export function withVersions(text: string): string {
   return text.replace(/(<!-- works-with: (\w+) -->\n)[\s\S]*?(<!-- \/works-with -->)/g, (whole, begin: string, name: string, end: string) => {
     const make = tables[name]

@@ -3,6 +3,8 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, test } from 'node:test'
 import { useCluster, type Cluster, type ReloadResult, type Status, type Step } from '../src/cli/supervisor.ts'
+import { until } from './_until.ts'
+import { Window } from './_window.ts'
 import { Terminal } from './fixtures/cli-endpoint.ts'
 
 afterEach(() => useCluster(undefined))
@@ -128,6 +130,39 @@ test('status is a table of slots, JSON on request, and comes again and again wit
   watching.emit('SIGTERM')
   assert.equal(await exited, 0)
   for (const line of watching.stdout.text.trim().split('\n')) assert.deepEqual(JSON.parse(line), STATUS)
+})
+
+test('status --watch in a window is the table of this moment, also when a worker comes or goes between two others', async () => {
+  const others = STATUS.workers.map(other => ({ ...other, slot: other.slot * 5 }))
+  const statuses = [others, [others[0]!, worker(1), others[1]!], others].map(workers => ({ ...STATUS, workers }))
+  const plain = await Promise.all(statuses.map(async status => {
+    fake(() => status)
+    const terminal = new Terminal()
+    await terminal.run('status')
+    return terminal.stdout.text.trimEnd()
+  }))
+  let asked = 0
+  fake(() => statuses[asked++] ?? statuses.at(-1))
+  const tty = new Terminal({ tty: true })
+  const exited = tty.run('status', '--watch', '--interval', '10ms')
+  await until(() => asked > statuses.length, 'one more than all of them').finally(() => tty.emit('SIGTERM'))
+  assert.equal(await exited, 0)
+  const window = new Window(tty.stdout.columns, tty.stdout.rows)
+  // A terminal makes a line's end of what is only its feed.
+  window.write(`$ lameduck status --watch\n${tty.stdout.text}`.replaceAll('\n', '\r\n'))
+  const shown = new Set(window.pictures.map(picture => picture.split('\n').slice(1).join('\n')))
+  assert.deepEqual([...shown].filter(picture => picture !== '').toSorted(), [...new Set(plain)].toSorted())
+  assert.equal(window.text, `$ lameduck status --watch\n${plain.at(-1)}`)
+})
+
+test('status --watch in a terminal that does not say how large it is writes one table below the other', async () => {
+  fake(() => STATUS)
+  const tty = new Terminal({ tty: true, env: { NO_COLOR: '1' } })
+  Object.assign(tty.stdout, { columns: 0, rows: 0 })
+  const exited = tty.run('status', '--watch', '--interval', '10ms')
+  await tty.stdout.says(/(^slot 1: died too often\n[^]*){2}/m).finally(() => tty.emit('SIGTERM'))
+  assert.equal(await exited, 0)
+  assert.ok(!tty.stdout.text.includes('\x1b'))
 })
 
 test('stop and scale wait for their end', async () => {

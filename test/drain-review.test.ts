@@ -4,9 +4,7 @@ import http from 'node:http'
 import net, { type AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import Hapi from '@hapi/hapi'
-import { plugin } from '../src/adapters/hapi.ts'
-import { wrap, type Duck } from '../src/core/index.ts'
+import { wrap } from '../src/core/index.ts'
 import { unstalled } from './_stopwatch.ts'
 import { until } from './_until.ts'
 
@@ -141,22 +139,4 @@ test('an asynchronous checkContinue listener with a request pipelined behind: bo
   assert.deepEqual(text.match(/\/[12]$|\/[12](?=HTTP)/g), ['/1', '/2'])
   const { outcome, served, refused } = await drained
   assert.deepEqual({ outcome, served, refused }, { outcome: 'clean', served: 2, refused: 0 })
-})
-
-test('hapi: a stop() of the application, and a drain that waits for its onPostStop', async () => {
-  const server = Hapi.server({ port: 0, host: '127.0.0.1' })
-  await server.register({ plugin, options: { ...quick } })
-  const order: string[] = []
-  server.ext('onPreStop', () => void order.push('onPreStop'))
-  server.ext('onPostStop', async () => {
-    await sleep(50)
-    order.push('onPostStop')
-  })
-  await server.start()
-  const { duck } = (server.plugins as unknown as { lameduck: { duck: Duck } }).lameduck
-  const stopped = server.stop()
-  await duck.drain()
-  order.push('drained')
-  await stopped
-  assert.deepEqual(order, ['onPreStop', 'onPostStop', 'drained'])
 })

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { Child } from './_child.ts'
 import { Client, type Ask } from './_client.ts'
-import { rows, withVersions, type Row } from './_works-with.ts'
+import { matrix, rows, withVersions, type Row } from './_works-with.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -147,12 +147,30 @@ test('docs/works-with.md: the NestJS program serves, and SIGTERM ends it with ex
 
 test('docs/works-with.md: the versions are those that were tested', () => {
   const text = readFileSync(join(root, 'docs/works-with.md'), 'utf8')
-  assert.match(text, /<!-- works-with: adapters -->[\s\S]*<!-- works-with: matrix -->/)
+  assert.match(text, /<!-- works-with: adapters -->[\s\S]*<!-- works-with: unadapted -->/)
   assert.equal(text, withVersions(text), 'npx tsx test/_works-with.ts brings it up to date')
 })
 
-test('README: the versions are those that were tested', () => {
+test('README: the matrix has all that is said to work, with the versions that were tested', () => {
   const text = readFileSync(join(root, 'README.md'), 'utf8')
-  assert.match(text, /<!-- works-with: short -->\nWithout an adapter/)
+  assert.match(text, /<!-- works-with: all -->\n\| works with/)
   assert.equal(text, withVersions(text), 'npx tsx test/_works-with.ts brings it up to date')
+})
+
+test('the matrix: each adapter and each test has a row, and what has a row has a test that imports its packages', () => {
+  const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { exports: Record<string, unknown> }
+  const adapters = Object.keys(exports).map(path => path.slice(2)).filter(name => existsSync(join(root, 'src/adapters', `${name}.ts`)))
+  const dropIns = ['stoppable', 'terminus', 'http-terminator']
+  assert.deepEqual(matrix.flatMap(({ means }) => /^`lameduck\/(\w+)`$/.exec(means)?.[1] ?? []).concat(dropIns).toSorted(), adapters.toSorted())
+  for (const file of readdirSync(join(root, 'test')).filter(file => /^works-with.*\.test\.ts$/.test(file))) {
+    assert.ok(matrix.some(({ test }) => test === `test/${file}`), `${file} has no row`)
+  }
+  for (const { name, packages, test } of matrix) {
+    // Some of it is in the program that a test starts, or in a file that it shares with others.
+    const programs = rows.filter(row => row.name === name).map(({ program }) => join('test/fixtures', program))
+    const source = [test, ...programs].map(file => readFileSync(join(root, file), 'utf8')).join('\n')
+    const helpers = [...source.matchAll(/from '\.\/(_\w+\.ts)'/g)].map(([, file = '']) => readFileSync(join(root, 'test', file), 'utf8'))
+    const all = [source, ...helpers].join('\n')
+    for (const wanted of packages) assert.ok(new RegExp(`(?:from |\\()'${wanted}(?:/[^']*)?'`).test(all), `${name}: ${test} does without ${wanted}`)
+  }
 })

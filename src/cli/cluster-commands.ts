@@ -6,7 +6,7 @@ import { readConfig } from './config.ts'
 import type { Desk } from './desk.ts'
 import { EXIT, Failure } from './failure.ts'
 import { duration, oneLine } from './format.ts'
-import type { Io } from './io.ts'
+import { isWindow, type Io } from './io.ts'
 import { live, onInterrupt } from './live.ts'
 import { loadCluster, type Cluster, type Command as Order, type ReloadResult, type Status, type StopReport } from './supervisor.ts'
 import { table } from './table.ts'
@@ -81,7 +81,7 @@ async function watch(desk: Desk, which: Which, intervalMs: number): Promise<void
     while (!interrupt.signal.aborted) {
       const status = await cluster.command(path, { do: 'status' }).catch((error: unknown) => Promise.reject(clusterFailure(error))) as Status
       if (desk.json) await desk.print(JSON.stringify(status))
-      else if (desk.io.stdout.isTTY) await view.paint(statusText(desk, status))
+      else if (isWindow(desk.io.stdout)) await view.paint(statusText(desk, status))
       else await desk.print(`${statusText(desk, status)}\n\n`)
       await sleep(intervalMs, undefined, { signal: interrupt.signal }).catch(() => {})
     }

@@ -20,6 +20,11 @@ export function hasColour(stream: Screen, { NO_COLOR = '', TERM }: Io['env']): b
   return stream.isTTY === true && NO_COLOR === '' && TERM !== 'dumb'
 }
 
+/** Whether a picture can be redrawn there: a pseudo-terminal that nobody has told its size has no room for one. */
+export function isWindow({ isTTY, columns, rows }: Screen): boolean {
+  return isTTY === true && columns !== 0 && rows !== 0
+}
+
 /** Writes, and waits while the reader is slow. */
 export function write(stream: Writable, text: string | Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {

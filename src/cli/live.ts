@@ -1,5 +1,5 @@
 import { harmless } from './format.ts'
-import { write, type Screen } from './io.ts'
+import { isWindow, write, type Screen } from './io.ts'
 
 /** What changes while a person waits: repainted on a terminal; in a pipe one line for each thing that is new. */
 export interface Live {
@@ -15,7 +15,11 @@ async function onTerminal(screen: Screen): Promise<Live> {
   const log = createLogUpdate(screen as NodeJS.WriteStream, { showCursor: true })
   return {
     paint(picture) {
+      // All of it: log-update 7.2 loses lines, and some above the picture, when one is added in the middle. In one write: no flicker.
+      screen.cork()
+      log.clear()
       log(picture)
+      screen.uncork()
       return Promise.resolve()
     },
     end(keep = false) {
@@ -27,7 +31,7 @@ async function onTerminal(screen: Screen): Promise<Live> {
 
 /** @param screen Where: stderr beside a result on stdout. */
 export async function live(screen: Screen): Promise<Live> {
-  if (screen.isTTY) return onTerminal(screen)
+  if (isWindow(screen)) return onTerminal(screen)
   let last: string | undefined
   return {
     async paint(_, line) {
