@@ -125,11 +125,12 @@ export function connections(world: World): void {
   scenario(world, 'a unix socket drains alike, and its path goes with it', { row: 33, unix: true }, async s => {
     const { path = '' } = s.site.address
     const [busy, idle] = [await s.warm(), await s.warm()]
-    busy.request('/slow')
+    const id = busy.request('/gate')
     await s.executing()
     await quiet()
     const drained = s.drain()
-    assert.equal((await assertLast(busy)).text, 'slow')
+    release(id)
+    assert.equal((await assertLast(busy)).text, 'gate')
     assert.equal(await idle.ended(), 'fin')
     await drained
     assert.equal(existsSync(path), false)

@@ -14,8 +14,8 @@ function trickle(client: Client, byte = 'a'): () => void {
   return () => clearInterval(timer)
 }
 
-/** Node's own limits, quick enough for a test. */
-const limited = { headersTimeout: 300, requestTimeout: 300, connectionsCheckingInterval: 50 }
+/** Node's own limits: quick enough for a test, and not over before its drain has begun. */
+const limited = { headersTimeout: 500, requestTimeout: 800, connectionsCheckingInterval: 50 }
 
 /** Clients that take too long to ask: the limits are absolute, and stay enforced in the drain. */
 export function limits(world: World): void {
@@ -132,9 +132,12 @@ export function limits(world: World): void {
     try {
       await turns()
       const watch = new Stopwatch()
-      await s.drain()
+      const report = await s.drain()
       watch.assertUnder(3_000)
       await client.ended()
+      reported(report, ({ outcome, destroyed }) => {
+        assert.deepEqual([outcome, destroyed.map(({ why, path }) => `${why} ${path}`)], ['forced', ['timeout /body']])
+      })
     } finally {
       stop()
     }
@@ -151,9 +154,12 @@ export function limits(world: World): void {
     const stop = trickle(client)
     try {
       const watch = new Stopwatch()
-      void s.drain()
+      const drained = s.drain()
       await client.ended()
       watch.assertUnder(1_400)
+      reported(await drained, ({ outcome, destroyed }) => {
+        assert.deepEqual([outcome, destroyed.map(({ why }) => why)], ['clean', ['head']])
+      })
     } finally {
       stop()
     }

@@ -149,6 +149,19 @@ test('undone: ws is as it was, and the core says goodbye', async () => {
   assert.equal(closed, false)
 })
 
+test('something that is no WebSocketServer, or no duck, is refused before anything has changed', () => {
+  const server = createServer(false)
+  const [wss, duck] = [new WebSocketServer({ noServer: true }), wrap(server, { signals: false })]
+  for (const bad of [undefined, null, 5, {}, server, duck, { handleUpgrade() {} }]) {
+    assert.throws(() => drainWebSockets(bad as never, duck), { code: 'ERR_LAMEDUCK_SERVER', message: /^cannot wrap .*; allowed: a WebSocketServer of ws$/ })
+  }
+  for (const bad of [undefined, null, 5, {}, server, wss, { track() {} }]) {
+    assert.throws(() => drainWebSockets(wss, bad as never), { code: 'ERR_LAMEDUCK_OPTION', message: /^duck is .*; allowed: a duck, the result of wrap\(\)$/s })
+    assert.ok(!Object.hasOwn(wss, 'handleUpgrade'))
+  }
+  duck.unwrap()
+})
+
 test('after unwrap() new clients are nobody\'s to drain, and work', async () => {
   const { duck, connect, server } = await scene()
   duck.unwrap()

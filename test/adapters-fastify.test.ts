@@ -249,6 +249,14 @@ test('fastify: an option that does not exist refuses the registration', async ()
   await assert.rejects(async () => app.ready(), { code: 'ERR_LAMEDUCK_OPTION', message: /options\.timeout \(1\) is no option/ })
 })
 
+test('fastify: options that are none refuse the registration', async () => {
+  for (const options of [5, 'text', () => 5] as never[]) {
+    const app = fastify()
+    app.register(lameduck, options)
+    await assert.rejects(async () => app.ready(), { code: 'ERR_LAMEDUCK_OPTION', message: /^options is / })
+  }
+})
+
 test('fastify: a server that lameduck cannot wrap refuses the registration', async () => {
   const app = fastify({ serverFactory: () => net.createServer() as never })
   app.register(lameduck, QUICK)

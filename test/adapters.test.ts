@@ -4,9 +4,11 @@ import http from 'node:http'
 import { createRequire } from 'node:module'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
+import Hapi from '@hapi/hapi'
 import express from 'express'
 import Koa from 'koa'
 import { lameduck as onExpress } from '../src/adapters/express.ts'
+import { plugin } from '../src/adapters/hapi.ts'
 import { lameduck as onKoa } from '../src/adapters/koa.ts'
 import type { WrappedApp } from '../src/adapters/wrap-app.ts'
 
@@ -56,4 +58,32 @@ test('something that is no application is refused, by name', () => {
     [() => onKoa(null as never), /cannot wrap object/],
   ]
   for (const [run, message] of wrong) assert.throws(run, { code: 'ERR_LAMEDUCK_SERVER', message })
+})
+
+for (const [name, make, wrapIt] of [
+  ['Express', express, onExpress],
+  ['Koa', () => new Koa(), onKoa],
+] as [string, () => object, (app: never, options: never) => WrappedApp][]) {
+  test(`${name}: what cannot be options is refused, by name, before anything has changed`, () => {
+    const app = make() as { listen: unknown, request: object, context?: object }
+    const { listen } = app
+    const wrong: [unknown, RegExp][] = [
+      [null, /^options is null; allowed: an object$/], [5, /^options is 5; /], ['text', /^options is 'text'; /], [[], /^options is \[\]; /], [() => {}, /^options is /],
+      [{ sever: 1 }, /^options.sever \(1\) is no option; allowed: .*, server$/], [{ quietMs: -1 }, /^options.quietMs is -1; /],
+    ]
+    for (const [options, message] of wrong) {
+      assert.throws(() => wrapIt(app as never, options as never), { code: 'ERR_LAMEDUCK_OPTION', message })
+    }
+    assert.throws(() => wrapIt(app as never, { server: null } as never), { code: 'ERR_LAMEDUCK_SERVER' })
+    assert.equal(app.listen, listen)
+    assert.ok(!('lameduck' in app.request) && !('lameduck' in (app.context ?? {})))
+  })
+}
+
+test('hapi: what cannot be options is refused, by name', async () => {
+  for (const options of [5, 'text', ['text']]) {
+    const server = Hapi.server()
+    await assert.rejects(server.register({ plugin, options } as never), { code: 'ERR_LAMEDUCK_OPTION', message: /^options is / })
+    assert.deepEqual(Object.keys(server.plugins), [])
+  }
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { IncomingMessage } from 'node:http'
 import { test } from 'node:test'
-import type { Fault, Options } from '../src/core/index.ts'
+import type { Fault, Options, Reject } from '../src/core/index.ts'
 import { app, release } from './_app.ts'
 import { Client } from './_client.ts'
 import { assertCloses, assertLast, turns } from './_scenario.ts'
@@ -88,6 +88,57 @@ test('a custom reject that throws in the middle of its answer ends the connectio
   assert.equal(client.answers.length, 1)
   assert.equal(faults.length, 1)
   await drained
+  await site.close()
+})
+
+const asynchronous: [string, Reject, { status: number | undefined; faults: number }][] = [
+  ['rejects gives way to the default 503', () => Promise.reject(new Error('of reject')), { status: 503, faults: 1 }],
+  ['resolves with false gives way to the default 503', () => Promise.resolve(false), { status: 503, faults: 0 }],
+  ['answers later answers', async (_req, res) => {
+    await turns()
+    res.writeHead(429).end('later')
+  }, { status: 429, faults: 0 }],
+  ['rejects when its answer is whole has answered', async (_req, res) => {
+    res.writeHead(429).end('at once')
+    await turns(1)
+    throw new Error('of the log behind it')
+  }, { status: 429, faults: 1 }],
+  ['rejects in the middle of its answer ends the connection', async (_req, res) => {
+    res.writeHead(429, { 'Content-Length': 100 }).write('half')
+    await turns(1)
+    throw new Error('of reject')
+  }, { status: undefined, faults: 1 }],
+  ['resolves with false behind an answer leaves that alone', async (_req, res) => {
+    res.writeHead(429).end('at once')
+    return false
+  }, { status: 429, faults: 1 }],
+]
+
+for (const [name, reject, { status, faults: count }] of asynchronous) {
+  test(`an asynchronous reject that ${name}, and nobody has an unhandled rejection`, async () => {
+    const { site, clients: [client], faults, drained } = await draining({ admit: 'reject', reject }, 1)
+    client.request('/')
+    await client.ended()
+    assert.equal(client.answers.at(1)?.status, status)
+    const report = await drained
+    assert.deepEqual([report?.outcome, report?.rejected, faults.map(({ where }) => where)], ['clean', 1, Array(count).fill('reject')])
+    await site.close()
+  })
+}
+
+test('an asynchronous reject that fails when its client has gone is a fault and nothing else', async () => {
+  let fail = (_error: Error) => {}
+  const reject = () => new Promise((_resolve, reject) => {
+    fail = reject
+  })
+  const { site, clients: [client], faults, drained } = await draining({ admit: 'reject', reject }, 1)
+  client.request('/')
+  while (site.duck!.stats().counters.rejected === 0) await turns(1)
+  client.destroy()
+  await drained
+  fail(new Error('of reject'))
+  await turns()
+  assert.deepEqual(faults.map(({ where }) => where), ['reject'])
   await site.close()
 })
 

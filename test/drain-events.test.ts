@@ -108,6 +108,30 @@ test('a logger, an event listener or a subscriber that throws stops nothing', as
   await site.close()
 })
 
+test('an asynchronous logger or event listener that rejects stops nothing, and nobody has an unhandled rejection', async () => {
+  const fail = () => Promise.reject(new Error('rejected by a listener'))
+  const warnings: string[] = []
+  const onWarning = ({ message }: Error) => warnings.push(message)
+  process.on('warning', onWarning)
+  const { site, duck, id } = await occupied({ logger: { info: fail, warn: fail } })
+  const faults: string[] = []
+  for (const event of ['state', 'hook', 'report', 'fault'] as const) duck.on(event, fail)
+  duck.once('report', fail)
+  duck.on('fault', ({ where }) => faults.push(where))
+  duck.onDrain('db', () => {})
+  const drained = duck.drain()
+  await turns()
+  release(id)
+  assert.equal((await drained).outcome, 'clean')
+  await turns()
+  process.off('warning', onWarning)
+  const times = (where: string) => faults.filter(fault => fault === `listener of "${where}"`).length
+  assert.deepEqual([times('state'), times('hook'), times('report')], [3, 1, 2])
+  assert.ok(warnings.includes('rejected by a listener'), 'of the fault listener')
+  assert.ok(warnings.includes('lameduck: the logger failed: rejected by a listener'))
+  await site.close()
+})
+
 test('a listener can be removed, and once is once', async () => {
   const { site, duck, id } = await occupied()
   const log: string[] = []

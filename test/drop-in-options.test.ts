@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import http from 'node:http'
 import { afterEach, test } from 'node:test'
-import type * as originalTerminus from '@godaddy/terminus'
-import type { createHttpTerminator as originalTerminator } from 'http-terminator'
+import * as originalTerminus from '@godaddy/terminus'
+import { createHttpTerminator as originalTerminator } from 'http-terminator'
 import type originalStoppable from 'stoppable'
 import { createHttpTerminator } from '../src/adapters/http-terminator.ts'
 import stoppable, { stoppable as named, type StoppableServer, type WithStop } from '../src/adapters/stoppable.ts'
@@ -102,6 +102,17 @@ test('something that is no server is refused, and nothing is left of the attempt
     for (const bad of [undefined, {}, () => {}] as never[]) assert.throws(() => attempt(bad), { code: 'ERR_LAMEDUCK_SERVER' })
   }
   assert.deepEqual(signals.map(signal => process.listenerCount(signal)), before)
+})
+
+test('a key that is no option is ignored without a word, as the originals do it', () => {
+  const misspelt = { timout: 5, gracefulTerminationTimout: 5 }
+  for (const terminus of [originalTerminus.createTerminus, createTerminus]) {
+    const server = http.createServer()
+    assert.equal(terminus(server, misspelt as object), server)
+  }
+  for (const terminator of [originalTerminator, createHttpTerminator]) {
+    assert.equal(typeof terminator({ server: http.createServer(), ...misspelt }).terminate, 'function')
+  }
 })
 
 test('terminus: options that cannot be meant are refused by name', () => {

@@ -264,6 +264,16 @@ for (const kind of KINDS) {
     assert.equal(executed.length, 1)
   }, { admit: 'reject', quietMs: 2_500 })
 
+  scenario('admit: reject, and an asynchronous reject that fails: the default 503', async ({ duck }, peer) => {
+    const faults: string[] = []
+    duck.on('fault', ({ where }) => faults.push(where))
+    await peer.ask('/')
+    const drained = duck.drain()
+    assert.equal((await peer.ask('/')).status, 503)
+    assert.equal((await drained).rejected, 1)
+    assert.deepEqual(faults, ['reject'])
+  }, { admit: 'reject', reject: () => Promise.reject(new Error('of reject')), quietMs: 2_500 })
+
   scenario('admit as a function, and reject that hands on to the application', async ({ duck, executed }, peer) => {
     await peer.ask('/')
     const drained = duck.drain()

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { DEFAULTS, type Options } from '../core/index.ts'
+import { checkKeys } from '../core/options.ts'
 
 /** The 503 that a framework gets to answer as it answers any error: `status` and `headers` are what Express and Koa read. */
 export interface Unavailable extends Error {
@@ -15,7 +16,10 @@ export class Rejection {
   #rejected = new WeakSet<IncomingMessage>()
   #retryAfter: string
 
-  constructor({ retryAfterMs = DEFAULTS.retryAfterMs }: Options) {
+  /** @throws {LameduckError} `ERR_LAMEDUCK_OPTION`: the adapters put what they need beside the options, so that `wrap` sees an object in any case. */
+  constructor(options: Options) {
+    checkKeys('options', options, DEFAULTS)
+    const { retryAfterMs = DEFAULTS.retryAfterMs } = options
     this.#retryAfter = String(Math.ceil(retryAfterMs / 1_000))
   }
 

@@ -1,6 +1,7 @@
 import http, { type RequestListener } from 'node:http'
 import type https from 'node:https'
-import { LameduckError, wrap, type Duck, type Options } from '../core/index.ts'
+import { DEFAULTS, LameduckError, wrap, type Duck, type Options } from '../core/index.ts'
+import { checkKeys } from '../core/options.ts'
 import { Rejection } from './rejection.ts'
 
 /** Options of an adapter: those of `wrap`, and the server if it is to be one of your own. */
@@ -24,6 +25,8 @@ export function checkApp(app: unknown, ok: boolean, expected: string): void {
 
 /** From an application's request listener to a wrapped server, with a way to raise the 503 of rejected requests in the framework. */
 export function wrapApp(listener: RequestListener, options: AppOptions): WrappedApp & { rejection: Rejection } {
+  // A number, taken apart, would be no options at all.
+  checkKeys('options', options, { ...DEFAULTS, server: undefined })
   const { server = http.createServer(listener), ...rest } = options
   const rejection = new Rejection(rest)
   const duck = wrap(server, { reject: (req, res) => rejection.handOn(req, res, server), ...rest })

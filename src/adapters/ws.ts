@@ -1,6 +1,8 @@
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { Duck } from '../core/index.ts'
+import { check } from '../core/options.ts'
+import { checkApp } from './wrap-app.ts'
 
 /** What a client of `ws` (8) has, as far as lameduck uses it. */
 export interface WebSocketLike {
@@ -13,6 +15,10 @@ export interface WebSocketServerLike {
   close(callback: () => void): void
 }
 
+function has(value: object | null | undefined, ...methods: string[]): boolean {
+  return methods.every(method => typeof (value as Record<string, unknown> | null | undefined)?.[method] === 'function')
+}
+
 /**
  * Drains the clients of a `WebSocketServer` through `ws` itself: each is closed with the duck's `websocketCode` behind all
  * that was sent to it, what is still being compressed included; and the `WebSocketServer` itself is closed when the last
@@ -21,8 +27,11 @@ export interface WebSocketServerLike {
  * For `{ server }` as well as for `{ noServer: true }`; the HTTP server is one of the duck's.
  *
  * @returns What undoes it for clients that come later.
+ * @throws {LameduckError} `ERR_LAMEDUCK_SERVER` for something that is no `WebSocketServer`, `ERR_LAMEDUCK_OPTION` for no duck.
  */
 export function drainWebSockets(wss: WebSocketServerLike, duck: Duck): () => void {
+  checkApp(wss, has(wss, 'handleUpgrade', 'close'), 'a WebSocketServer of ws')
+  check('duck', duck, has(duck, 'track', 'onDrain'), 'a duck, the result of wrap()')
   const { handleUpgrade } = wss
   const had = Object.hasOwn(wss, 'handleUpgrade')
   let attached = true

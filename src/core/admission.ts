@@ -33,15 +33,16 @@ export class Admission {
     }
   }
 
-  reject(req: IncomingMessage, res: ServerResponse): void {
+  /** At once, unless `reject` is asynchronous. One that fails is answered for; an answer that is whole by then stays. */
+  async reject(req: IncomingMessage, res: ServerResponse): Promise<void> {
     setAside(res)
     try {
       const { reject } = this.#settings
-      if (reject === undefined || reject(req, res) === false) this.#unavailable(res)
+      if (reject === undefined || (await reject(req, res)) === false) this.#unavailable(res)
     } catch (error) {
       this.#fault('reject', error)
-      if (res.headersSent) res.destroy()
-      else this.#unavailable(res)
+      if (!res.headersSent) this.#unavailable(res)
+      else if (!res.writableEnded) res.destroy()
     }
   }
 

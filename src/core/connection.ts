@@ -264,6 +264,12 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
     this.close(this.#state === 'uploading' ? undefined : 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n')
   }
 
+  /** A limit of Node's own ends it: its request, or half a head, goes with it. */
+  timedOut(silent?: true): void {
+    const active = this.state === 'active'
+    if (this.leaving && (!silent || (active && this.socket.destroyed))) this.#report(active ? 'timeout' : 'head')
+  }
+
   /** Ends it now, whatever is unsent, and says so in the report. */
   destroy(why: Destroyed['why']): void {
     if (this.socket.destroyed) return

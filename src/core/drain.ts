@@ -217,8 +217,8 @@ export class Drain {
     const now = sum(this.#stage.trackers)
     const before = this.#before
     // An unknown one may have had a request in flight.
-    const unsent = this.#destroyed.some(({ why, unsentBytes }) => unsentBytes > 0 || why === 'unknown')
-    const forcedBy = this.#forcedBy ?? (unsent ? 'data' as const : undefined)
+    const cut = this.#destroyed.some(({ why, unsentBytes }) => unsentBytes > 0 || why === 'unknown' || why === 'timeout')
+    const forcedBy = this.#forcedBy ?? (cut ? 'data' as const : undefined)
     return {
       outcome: resumed ?? (forcedBy ? 'forced' : 'clean'),
       reason: this.plan.reason,

@@ -1,5 +1,6 @@
 import diagnostics from 'node:diagnostics_channel'
 import { EventEmitter } from 'node:events'
+import { contain } from './contain.ts'
 import { check } from './options.ts'
 import type { DrainReport, HookReport, Stats } from './report.ts'
 
@@ -72,17 +73,15 @@ export class Emitter {
     this.#emitter.off(event, listener as (...args: unknown[]) => void)
   }
 
-  /** Unlike `EventEmitter#emit`: a listener that throws does not keep the others from hearing it, nor the caller from going on. */
+  /** Unlike `EventEmitter#emit`: a listener that throws, or rejects, does not keep the others from hearing it, nor the caller from going on. */
   emit<E extends keyof Events>(event: E, ...args: Events[E]): void {
     if (channels[event].hasSubscribers) channels[event].publish({ duck: this.#source, args })
     for (const listener of this.#emitter.rawListeners(event)) {
-      try {
-        listener(...args)
-      } catch (error) {
+      contain(() => listener(...args), error => {
         // A fault listener that fails has nobody left to tell but the process.
         if (event === 'fault') process.emitWarning(error instanceof Error ? error : String(error))
         else this.emit('fault', { where: `listener of "${event}"`, error })
-      }
+      })
     }
   }
 }

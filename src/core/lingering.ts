@@ -1,3 +1,5 @@
+import { contain } from './contain.ts'
+
 /** How many are given up without a poll in between: ten thousand at once would block the event loop. */
 const BATCH = 64
 
@@ -44,12 +46,8 @@ export class Lingering {
     const [next] = this.#queue
     if (next) this.#lookIn(next.until - now)
     for (const { one } of over) {
-      try {
-        one.giveUp()
-      } catch (error) {
-        // Somebody's patch of the socket, or listener: the others are to end all the same.
-        this.#fault('ending a connection', error)
-      }
+      // Somebody's patch of the socket, or listener: the others are to end all the same.
+      contain(() => one.giveUp(), error => this.#fault('ending a connection', error))
     }
   }
 }

@@ -1,3 +1,4 @@
+import { contain } from './contain.ts'
 import type { Emitter, Fault, Progress } from './events.ts'
 import type { DrainOptions, Logger } from './options.ts'
 import type { DrainReport, HookReport, Stats } from './report.ts'
@@ -52,11 +53,7 @@ export class Narrator {
 
   /** A logger that throws is nobody's reason to stop. */
   #say(level: 'info' | 'warn', message: string): void {
-    try {
-      this.#logger[level](`lameduck: ${message}`)
-    } catch (error) {
-      process.emitWarning(`lameduck: the logger failed: ${reasonOf(error)}`)
-    }
+    contain(() => this.#logger[level](`lameduck: ${message}`), error => process.emitWarning(`lameduck: the logger failed: ${reasonOf(error)}`))
   }
 
   #progress({ elapsedMs, stats }: Progress): void {

@@ -6,7 +6,7 @@ import { LameduckError } from './errors.ts'
 /** Decides about one request that arrives while the server is draining: true serves it, false answers 503. */
 export type Admit = 'serve' | 'reject' | ((req: IncomingMessage) => boolean)
 
-/** Answers a rejected request, or returns false to leave it to the default. */
+/** Answers a rejected request, or returns false to leave it to the default; may be asynchronous. */
 export type Reject = (req: IncomingMessage, res: ServerResponse) => unknown
 
 /** A readiness check. It fails when it throws, rejects, returns `false` or takes longer than `health.timeoutMs`. */

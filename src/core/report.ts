@@ -25,13 +25,14 @@ export function carrierOf({ remoteAddress, remotePort, bytesRead, bytesWritten }
   }
 }
 
-/** A connection that lameduck ended the hard way, and why. */
+/** A connection that lameduck, or a limit of Node's server, ended the hard way, and why. */
 export interface Destroyed {
   /**
    * deadline, abort: all that was left; linger: the peer did not answer our FIN in time; head, handshake: half of it never
-   * became whole; upgraded: the socket's time was over; unknown: opened before `wrap()` and silent since.
+   * became whole; timeout: Node's `requestTimeout` or `timeout` was over for a request in flight; upgraded: the socket's time was
+   * over; unknown: opened before `wrap()` and silent since.
    */
-  why: 'deadline' | 'abort' | 'linger' | 'head' | 'handshake' | 'upgraded' | 'unknown'
+  why: 'deadline' | 'abort' | 'linger' | 'head' | 'handshake' | 'timeout' | 'upgraded' | 'unknown'
   state: ConnectionState
   /** Milliseconds since the connection came into that state. */
   ageMs: number
@@ -61,7 +62,7 @@ export interface DrainReport {
   outcome: 'clean' | 'forced' | 'resumed'
   /** What started it: a signal's name, `drain()`, … */
   reason: string
-  /** Only when forced: the deadline, `abort()` or a second signal, or unflushed data (or an unknown state) on a connection that reached its own limit. */
+  /** Only when forced: the deadline, `abort()` or a second signal, or a request, unflushed data or an unknown state on a connection that reached its own limit. */
   forcedBy?: 'deadline' | 'abort' | 'data'
   durationMs: number
   /** Responses of the application that were finished in the drain. */
@@ -70,7 +71,7 @@ export interface DrainReport {
   rejected: number
   /** Requests that came after our FIN, or after a response with `Connection: close`: not executed, so safe to retry. */
   refused: number
-  /** Connections that ended in the drain and were not destroyed by us. */
+  /** Connections that ended in the drain and are not among the destroyed. */
   closed: number
   destroyed: Destroyed[]
   hooks: HookReport[]

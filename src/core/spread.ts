@@ -1,3 +1,5 @@
+import { contain } from './contain.ts'
+
 /** At least so much a second: a few clients need no long interval to be no herd. */
 const PACE_MS = 10
 
@@ -32,11 +34,7 @@ export class Spread<T> {
 
   #step(): void {
     for (let n = 0; n < BATCH && this.#next < this.#ones.length && this.#at <= performance.now(); n++) {
-      try {
-        this.#act(this.#ones[this.#next++] as T)
-      } catch (error) {
-        this.#fault(error)
-      }
+      contain(() => this.#act(this.#ones[this.#next++] as T), this.#fault)
       this.#at = this.#began + (this.#next + Math.random()) * this.#shareMs
     }
     if (this.#next < this.#ones.length) this.#timer = setTimeout(() => this.#step(), Math.max(0, this.#at - performance.now()))

@@ -1,3 +1,4 @@
+import { contain } from './contain.ts'
 import type { Tracked } from './tracked.ts'
 import { turn } from './turn.ts'
 
@@ -45,11 +46,7 @@ export class Sweep {
     this.#stopped = false
     this.#passing = true
     void turn().then(() => {
-      try {
-        this.#findHalves()
-      } catch (error) {
-        this.#fault('looking for half heads', error)
-      }
+      contain(this.#findHalves, error => this.#fault('looking for half heads', error))
       return this.#pass()
     })
   }

@@ -57,7 +57,7 @@ export class Tracker implements Tracking {
     this.order = order
     this.#settings = settings
     this.#host = host
-    const fault: TrackerHost['fault'] = (where, error) => host.fault(where, error)
+    const { fault } = host
     this.lingering = new Lingering(settings.lingerMs, fault)
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
@@ -241,6 +241,13 @@ export class Tracker implements Tracking {
         // Of a client that wants neither HTTP/2 nor 1: what it sends is no request, and the application may have it.
         connectionOf(first as Socket)?.upgraded()
         return false
+      case 'clientError':
+        if ((first as NodeJS.ErrnoException | undefined)?.code === 'ERR_HTTP_REQUEST_TIMEOUT') connectionOf(second as Socket)?.timedOut()
+        return false
+      case 'timeout':
+        // Node destroys the socket next, unless somebody listened.
+        process.nextTick(() => connectionOf(first as Socket)?.timedOut(true))
+        return false
       case 'listening':
         this.listener.opened()
         // A start-up that overlaps a drain: what comes late is not opened.
@@ -256,11 +263,8 @@ export class Tracker implements Tracking {
   #connected(socket: Socket): void {
     this.counters.accepted++
     this.acceptedAt = performance.now()
-    if (!this.#secure) {
-      this.#track(socket)
-      return
-    }
-    this.#handshakes.began(this.#track(socket, true))
+    if (this.#secure) this.#handshakes.began(this.#track(socket, true))
+    else this.#track(socket)
   }
 
   #secured(socket: Socket): void {
@@ -323,7 +327,7 @@ export class Tracker implements Tracking {
     if (this.#host.health?.answer(req, res)) return true
     if (this.#phase !== 'draining' || this.#admission.admits(req)) return false
     this.counters.rejected++
-    this.#admission.reject(req, res)
+    void this.#admission.reject(req, res)
     return true
   }
 
