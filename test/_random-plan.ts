@@ -64,7 +64,7 @@ export const plans: fc.Arbitrary<Plan> = fc.record({
 
 const one = (steps: Step[], more: Partial<Script> = {}): Script => ({ startMs: 0, polite: true, rude: false, steps, stuck: undefined, ...more })
 
-/** What may be missing from a few dozen random ones: begun well before the drain, each way in which a client stays until it is told, or for ever. */
+/** What may be missing from a few dozen random ones: begun well before the drain, each way in which a client stays until it is told … */
 export const STAYERS: Plan = {
   drainMs: 60,
   quietMs: 40,
@@ -76,6 +76,14 @@ export const STAYERS: Plan = {
     one([{ do: 'half for ever' }]),
     one([{ do: 'ask', path: '/', post: true }], { polite: false, rude: true }),
     one([{ do: 'probe', path: '/readyz' }, { do: 'idle', ms: 45 }, { do: 'probe', path: '/readyz' }, { do: 'probe', path: '/livez' }]),
+  ],
+}
+
+/** … and in which it stays until the deadline. */
+export const STUCK: Plan = {
+  ...STAYERS,
+  clients: [
+    ...STAYERS.clients,
     one([{ do: 'ask', path: '/', post: false }], { stuck: 'hang' }),
     one([], { polite: false, rude: true, stuck: 'hang' }),
     one([], { stuck: 'unread' }),
