@@ -66,7 +66,7 @@ const one = (steps: Step[], more: Partial<Script> = {}): Script => ({ startMs: 0
 
 /** What may be missing from a few dozen random ones: begun well before the drain, each way in which a client stays until it is told … */
 export const STAYERS: Plan = {
-  drainMs: 60,
+  drainMs: 250,
   quietMs: 40,
   lameduckMs: 25,
   clients: [
@@ -75,7 +75,7 @@ export const STAYERS: Plan = {
     one([{ do: 'upgrade', replies: false }], { polite: false }),
     one([{ do: 'half for ever' }]),
     one([{ do: 'ask', path: '/', post: true }], { polite: false, rude: true }),
-    one([{ do: 'probe', path: '/readyz' }, { do: 'idle', ms: 45 }, { do: 'probe', path: '/readyz' }, { do: 'probe', path: '/livez' }]),
+    one([{ do: 'probe', path: '/readyz' }, { do: 'idle', ms: 240 }, { do: 'probe', path: '/readyz' }, { do: 'probe', path: '/livez' }]),
   ],
 }
 
