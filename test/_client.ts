@@ -108,7 +108,10 @@ export class Client {
     const target = { ...where, allowHalfOpen, noDelay: true } as net.NetConnectOpts
     if (ca === undefined) return new Client(net.connect(target))
     // A TLS socket of a client that was told the host's name checks the certificate as a browser would.
-    return new Client(tls.connect({ ...target, ca, servername: 'localhost' } as tls.ConnectionOptions))
+    const socket = tls.connect({ ...target, ca, servername: 'localhost' } as tls.ConnectionOptions)
+    // `tls.connect` does not pass it on.
+    socket.once('connect', () => socket.setNoDelay(true))
+    return new Client(socket)
   }
 
   /** The connection (and with TLS the handshake) is done. */

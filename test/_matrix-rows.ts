@@ -15,7 +15,7 @@ export const ROWS: Record<number, Row> = {
   4: { title: 'handshakes that wait in the accept queue' },
   5: {
     title: 'a connect between the last accept and the listener\'s close',
-    elsewhere: 'no server can serve it: counted by `npm run bench`, described in the README',
+    elsewhere: 'no server can serve it: counted by `npm run bench -- interval` (clients that come back at once), and behind proxies in [proxies.md](proxies.md#nginx)',
   },
   6: { title: 'a socket that never sent a byte' },
   7: { title: 'half a head, then silence' },
@@ -36,8 +36,8 @@ export const ROWS: Record<number, Row> = {
   22: { title: 'the application sets `Connection: keep-alive`, or raw header arrays in `writeHead`' },
   23: { title: 'a CONNECT tunnel, and other upgraded sockets' },
   24: { title: 'an upgrade asked for in the drain' },
-  25: { title: 'a WebSocket, idle or with messages in flight', elsewhere: 'no other library speaks to WebSockets: test/*{ws,websocket}*.test.ts' },
-  26: { title: 'a WebSocket peer that never answers the close frame', elsewhere: 'no other library speaks to WebSockets: test/*{ws,websocket}*.test.ts' },
+  25: { title: 'a WebSocket, idle or with messages in flight' },
+  26: { title: 'a WebSocket peer that never answers the close frame' },
   27: { title: 'server-sent events' },
   28: { title: 'an idle HTTP/2 session', elsewhere: 'the matrix is about HTTP/1: test/*{h2,http2}*.test.ts' },
   29: { title: 'an HTTP/2 stream that races GOAWAY', elsewhere: 'the matrix is about HTTP/1: test/*{h2,http2}*.test.ts' },
@@ -56,9 +56,18 @@ export const ROWS: Record<number, Row> = {
   },
   40: { title: 'two SIGTERMs; SIGTERM during start-up', elsewhere: 'it ends the process that the suite runs in: test/drain-process.test.ts' },
   41: { title: 'the wall clock jumps', elsewhere: own('test/drain-phases.test.ts') },
-  42: { title: 'EMFILE at the drain', elsewhere: 'it takes every descriptor of the process that the suite runs in: test/drain-cost.test.ts' },
-  43: { title: '10,000 idle sockets, and no stall', elsewhere: 'measured for each library by `npm run bench -- idle`; test/drain-cost.test.ts' },
-  44: { title: '100,000 connections and aborted requests, and nothing kept', elsewhere: 'it is about memory, not about a client: test/drain-cost.test.ts' },
+  42: {
+    title: 'EMFILE at the drain',
+    elsewhere: 'it takes every descriptor of the process that the suite runs in: test/drain-cost.test.ts, "out of file descriptors"',
+  },
+  43: {
+    title: '10,000 idle sockets, and no stall',
+    elsewhere: 'measured for each library by `npm run bench -- idle`; 2,000 (`LAMEDUCK_IDLE=10000`: as many) in test/drain-sweep.test.ts, "thousands of idle connections"',
+  },
+  44: {
+    title: '100,000 connections and aborted requests, and nothing kept',
+    elsewhere: 'it is about memory, not about a client: 4,000 (`LAMEDUCK_CHURN=100000`: as many) in test/drain-cost.test.ts, "thousands of connections"',
+  },
   45: { title: 'readiness and liveness in each phase' },
   46: { title: 'no ghost in any of the above', elsewhere: 'counted at the end of every scenario, and a failure of it' },
 }

@@ -11,8 +11,8 @@ import type { World } from './_world.ts'
 const PATIENT = { upgradedMs: 6_000, lingerMs: 3_000, deadlineMs: 10_000 }
 
 /** How a world is made whose `upgrade` handler is this. */
-function by(handler: (req: IncomingMessage, socket: Duplex) => void, options: Options = PATIENT): Scenario {
-  return { needs: ['upgrade'], options, prepare: (server: Server) => server.on('upgrade', handler) }
+function by(row: number, handler: (req: IncomingMessage, socket: Duplex) => void, options: Options = PATIENT): Scenario {
+  return { row, needs: ['upgrade'], options, prepare: (server: Server) => server.on('upgrade', handler) }
 }
 
 async function peer(s: Stage, replies = true): Promise<Peer> {
@@ -38,7 +38,7 @@ export function webSockets(world: World): void {
 }
 
 function goodbyes(world: World): void {
-  scenario(world, 'WebSocket: an idle one gets 1001, then the server ends TCP', by(simple()), async s => {
+  scenario(world, 'WebSocket: an idle one gets 1001, then the server ends TCP', by(25, simple()), async s => {
     const one = await peer(s)
     await endsWell(s, one)
     assert.equal(one.code, 1_001)
@@ -46,7 +46,7 @@ function goodbyes(world: World): void {
   })
 
   scenario(world, 'WebSocket: 1012, if the options say so', {
-    ...by(simple()),
+    ...by(25, simple()),
     options: { ...PATIENT, websocketCode: 1_012 },
   }, async s => {
     const one = await peer(s)
@@ -55,7 +55,7 @@ function goodbyes(world: World): void {
   })
 
   scenario(world, 'WebSocket: stays in the lame duck, and works on after resume()', {
-    ...by(simple(socket => socket.on('data', () => socket.write(frame(TEXT, 'pong'))))),
+    ...by(25, simple(socket => socket.on('data', () => socket.write(frame(TEXT, 'pong'))))),
     needs: ['upgrade', 'duck'],
   }, async s => {
     const one = await peer(s)
@@ -73,7 +73,7 @@ function goodbyes(world: World): void {
   })
 
   const late: string[] = []
-  scenario(world, 'WebSocket: what the application writes behind our close frame is not sent, and calls back', by(simple(socket => {
+  scenario(world, 'WebSocket: what the application writes behind our close frame is not sent, and calls back', by(25, simple(socket => {
     socket.on('data', () => {
       // The peer's close frame is the only thing that it sends.
       socket.write(frame(TEXT, 'late'), error => late.push(String(error)))
@@ -87,7 +87,7 @@ function goodbyes(world: World): void {
     assert.deepEqual(late.map(error => error.replace('undefined', 'null')), ['null', 'null', 'end'])
   })
 
-  scenario(world, 'WebSocket: the application has said goodbye already: no second one', by(simple(socket => {
+  scenario(world, 'WebSocket: the application has said goodbye already: no second one', by(25, simple(socket => {
     socket.write(closeFrame(4_000))
   })), async s => {
     const one = await peer(s)
@@ -96,7 +96,7 @@ function goodbyes(world: World): void {
     assert.equal(one.frames.length, 1)
   })
 
-  scenario(world, 'WebSocket: the application answers the close frame itself and ends the socket: one goodbye', by(simple(socket => {
+  scenario(world, 'WebSocket: the application answers the close frame itself and ends the socket: one goodbye', by(25, simple(socket => {
     socket.on('data', () => socket.end(closeFrame(1_000)))
   })), async s => {
     const one = await peer(s)
@@ -107,7 +107,7 @@ function goodbyes(world: World): void {
 }
 
 function bytesInFlight(world: World): void {
-  scenario(world, 'WebSocket: all that was sent before arrives whole, then 1001', by(simple(socket => {
+  scenario(world, 'WebSocket: all that was sent before arrives whole, then 1001', by(25, simple(socket => {
     for (const length of [0, 125, 126, 65_535, 65_536, 3_000_000]) socket.write(frame(TEXT, 'x'.repeat(length)))
   })), async s => {
     const one = await peer(s)
@@ -123,7 +123,7 @@ function bytesInFlight(world: World): void {
   })
 
   scenario(world, 'WebSocket: a message that crosses the start of the drain is answered, then 1001', {
-    ...by(simple(socket => socket.on('data', chunk => {
+    ...by(25, simple(socket => socket.on('data', chunk => {
       if ((chunk[0] & 0x0f) === TEXT) socket.write(frame(TEXT, 'answer'))
     }))),
     options: { ...PATIENT, quietMs: 200 },
@@ -135,7 +135,7 @@ function bytesInFlight(world: World): void {
     assert.equal(one.code, 1_001)
   })
 
-  scenario(world, 'WebSocket: never inside a frame, however the application cuts it', by(simple(socket => {
+  scenario(world, 'WebSocket: never inside a frame, however the application cuts it', by(25, simple(socket => {
     const bytes = frame(TEXT, 'whole'.repeat(100))
     socket.write(bytes.subarray(0, 3))
     setTimeout(() => socket.write(bytes.subarray(3, 100)), 60)
@@ -147,7 +147,7 @@ function bytesInFlight(world: World): void {
     assert.equal(one.code, 1_001)
   })
 
-  scenario(world, 'WebSocket: a message in fragments is waited for', by(simple(socket => {
+  scenario(world, 'WebSocket: a message in fragments is waited for', by(25, simple(socket => {
     socket.write(frame(TEXT, 'one ', { fin: false }))
     setTimeout(() => socket.write(frame(0, 'two', { fin: true })), 80)
   })), async s => {
@@ -157,7 +157,7 @@ function bytesInFlight(world: World): void {
     assert.equal(one.code, 1_001)
   })
 
-  scenario(world, 'WebSocket: one that never ends does not keep the close frame away, which goes between two fragments', by(simple(socket => {
+  scenario(world, 'WebSocket: one that never ends does not keep the close frame away, which goes between two fragments', by(25, simple(socket => {
     socket.write(frame(TEXT, 'one ', { fin: false }))
   })), async s => {
     const one = await peer(s)
@@ -165,7 +165,7 @@ function bytesInFlight(world: World): void {
     assert.deepEqual(one.frames.map(({ opcode }) => opcode), [TEXT, CLOSE])
   })
 
-  scenario(world, 'WebSocket: an application that writes all the time is interrupted between two frames', by(simple(socket => {
+  scenario(world, 'WebSocket: an application that writes all the time is interrupted between two frames', by(25, simple(socket => {
     const bytes = Buffer.concat(Array.from({ length: 7 }, (_, i) => frame(TEXT, String(i).repeat(40))))
     // Frames of 42 bytes, and each write ends in the middle of one.
     let at = 20
@@ -184,7 +184,7 @@ function bytesInFlight(world: World): void {
     assert.equal(one.code, 1_001)
   })
 
-  scenario(world, 'WebSocket: frames that the application writes as strings are followed, too', by(simple(socket => {
+  scenario(world, 'WebSocket: frames that the application writes as strings are followed, too', by(25, simple(socket => {
     const text = 'ä€𝄞'.repeat(30)
     const bytes = frame(TEXT, text)
     const head = bytes.subarray(0, bytes.length - Buffer.byteLength(text))
@@ -205,7 +205,7 @@ function peers(world: World): void {
   const impatient = { upgradedMs: 1_000 }
 
   const refusesToEnd = (name: string, act: (one: Peer) => void) => {
-    scenario(world, `WebSocket: a peer that ${name} is destroyed at its limit, and named`, by(simple(), impatient), async s => {
+    scenario(world, `WebSocket: a peer that ${name} is destroyed at its limit, and named`, by(26, simple(), impatient), async s => {
       const one = await peer(s, false)
       const other = await peer(s)
       act(one)
@@ -232,7 +232,7 @@ function peers(world: World): void {
   })
   refusesToEnd('floods', one => every(one, 1, () => one.send(TEXT, 'y'.repeat(20_000))))
 
-  scenario(world, 'WebSocket: a peer that closes TCP in place of an answer is let go', by(simple()), async s => {
+  scenario(world, 'WebSocket: a peer that closes TCP in place of an answer is let go', by(26, simple()), async s => {
     const one = await peer(s, false)
     const drained = s.drain()
     while (one.code === undefined) await turns()
@@ -241,13 +241,13 @@ function peers(world: World): void {
     await endsWell(s, one)
   })
 
-  scenario(world, 'WebSocket: a close frame in the segment of the handshake counts', by(simple()), async s => {
+  scenario(world, 'WebSocket: a close frame in the segment of the handshake counts', by(25, simple()), async s => {
     const one = await new Peer(await s.open(), false).open('/', closeFrame(1_000, true))
     await endsWell(s, one)
     assert.equal(one.code, 1_001)
   })
 
-  scenario(world, 'WebSocket: a handshake that the application answers in the drain gets its 101, then 1001', by((req, socket) => {
+  scenario(world, 'WebSocket: a handshake that the application answers in the drain gets its 101, then 1001', by(25, (req, socket) => {
     setTimeout(() => socket.write(switching(req)), 100)
   }), async s => {
     const client = await s.open()
@@ -261,7 +261,7 @@ function peers(world: World): void {
     assert.equal(one.code, 1_001)
   })
 
-  scenario(world, 'WebSocket: after a handshake that the application refused there is no close frame', by((_req, socket) => {
+  scenario(world, 'WebSocket: after a handshake that the application refused there is no close frame', by(23, (_req, socket) => {
     socket.write('HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno')
   }, { upgradedMs: 100 }), async s => {
     const client = await s.open()

@@ -70,3 +70,71 @@ test('clients that never end their connections are given up a few at a time: the
   }
   assert.ok(most > 1 && most <= 2 * 64, `${most} between two turns`)
 })
+
+/** How often something was done, and the most of it between two turns of the event loop. */
+class PerTurn {
+  total = 0
+  most = 0
+  #now = 0
+  #watching = true
+
+  constructor() {
+    const look = () => {
+      this.#now = 0
+      if (this.#watching) setImmediate(look)
+    }
+    look()
+  }
+
+  note(): void {
+    this.total++
+    this.most = Math.max(this.most, ++this.#now)
+  }
+
+  stop(): void {
+    this.#watching = false
+  }
+}
+
+/** As many connections, or as many as the environment says; each needs two descriptors of this process. */
+const IDLE = Number(process.env.LAMEDUCK_IDLE ?? 2_000)
+
+for (const polite of [true, false]) {
+  test(`thousands of idle connections ${polite ? '' : 'whose clients do not go '}are closed a few at a time: the event loop goes on in between`, { timeout: 120_000 }, async () => {
+    const [ended, gone] = [new PerTurn(), new PerTurn()]
+    const site = await rawWorld(false).start(() => ({ body: 'hello' }), {
+      // None of these limits is to be reached, be the machine as busy as it may.
+      options: { deadlineMs: 100_000 },
+      server: { keepAliveTimeout: 0 },
+      prepare: server => server.on('connection', socket => {
+        const { end } = socket
+        socket.end = ((...args: Parameters<typeof end>) => {
+          ended.note()
+          return end.apply(socket, args)
+        }) as typeof end
+        socket.once('close', () => gone.note())
+      }),
+    })
+    const clients: Client[] = []
+    while (clients.length < IDLE) {
+      const some = await Promise.all(Array.from({ length: 100 }, () => Client.open(site.address, { polite })))
+      for (const client of some) client.request('/')
+      for (const client of some) await client.answer()
+      clients.push(...some)
+    }
+    await quiet()
+    const report = await site.drain()
+    for (const client of clients) assert.equal(await client.ended(), 'fin')
+    for (const client of clients) client.destroy()
+    ended.stop()
+    gone.stop()
+    assert.equal(report?.outcome, 'clean')
+    assert.deepEqual([ended.total, gone.total], [clients.length, clients.length])
+    // 16 at a time; two such batches may fall between two of our looks, whose order with theirs is not said.
+    assert.ok(ended.most <= 2 * 16, `${ended.most} FINs between two turns`)
+    // Those that go by themselves go when they like.
+    assert.deepEqual(report.destroyed.map(({ why }) => why), polite ? [] : clients.map(() => 'linger'))
+    if (!polite) assert.ok(gone.most <= 2 * 64, `${gone.most} given up between two turns`)
+    await site.close()
+  })
+}
