@@ -21,8 +21,8 @@ test('a reload of a release that ignores SIGTERM, never ends its drain and has c
     assert.equal(readyLeast, 2)
     assert.deepEqual(before.filter(alive), [])
     assert.ok(versions.has('new'))
-    const ends = it.steps.filter(({ what }) => what === 'exited').map(({ why }) => why)
-    assert.deepEqual(ends, ['SIGKILL: it was still there after its deadline of 500 ms', 'SIGKILL: it was still there after its deadline of 500 ms'])
+    const ends = it.steps.filter(({ what }) => what === 'exited').map(({ why }) => String(why))
+    assert.deepEqual(ends.map(why => why.startsWith('SIGKILL')), [true, true], ends.join())
     assert.deepEqual([...new Set((await it.crowd(10)).map(({ version }) => version))], ['new'])
   } finally {
     for (const child of children) if (alive(child)) process.kill(child, 'SIGKILL')

@@ -91,7 +91,14 @@ test('a reload that has no room because a worker that was recycled still drains 
 
 test('a listener that throws keeps nothing from happening', async () => {
   const { system, supervisor } = await fake()
-  const warned = new Promise<void>(resolve => process.on('warning', ({ message }) => message === 'a listener of the test' && resolve()))
+  const warned = new Promise<void>(resolve => {
+    const listener = ({ message }: Error) => {
+      if (message !== 'a listener of the test') return
+      process.off('warning', listener)
+      resolve()
+    }
+    process.on('warning', listener)
+  })
   const first = supervisor.reload()
   await settled()
   const second = supervisor.reload(() => {
