@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { settle as settleCluster } from '../src/cluster/options.ts'
 import { plan, settle } from '../src/core/options.ts'
 import { APP, BUILT, freePort, until, World } from './_cluster.ts'
 import { Child } from './_child.ts'
@@ -149,4 +150,9 @@ test('a lame duck is not shortened by a deadline that leaves no less time than t
   assert.equal(lameduck({ lameduckMs: 6_000, deadlineMs: 8_000 }, 8_000), 6_000)
   assert.equal(lameduck({ lameduckMs: 6_000, deadlineMs: 8_000 }, 4_000), 2_000)
   assert.equal(lameduck({ deadlineMs: 0 }, 0), 0)
+})
+
+test('the longest deadline that there can be leaves time for what comes after it: nobody is killed at once', () => {
+  const { deadlineMs } = settleCluster({ script: 'x', deadlineMs: 2 ** 31 - 1 })
+  assert.ok(deadlineMs > 2 ** 30 && deadlineMs + 2_000 < 2 ** 31, String(deadlineMs))
 })

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Backoff } from '../src/cluster/backoff.ts'
-import { settle } from '../src/cluster/options.ts'
 import { drains, fake, settled, type FakeProc } from './_fake-system.ts'
 
 test('nobody is handed a connection before it was ready for readyMs without interruption', async () => {
@@ -162,28 +161,6 @@ test('a stuck worker is replaced: new first, then it is killed', async () => {
   }
   assert.deepEqual(stuck.signals, ['SIGTERM', 'SIGKILL'])
   assert.equal(supervisor.status().ready, 2)
-})
-
-test('nobody is killed without a word: not one that is stuck and has no successor, and not by a second signal', async () => {
-  const { system, supervisor, steps } = await fake({ stuckMs: 5_000 })
-  const [stuck, other] = system.procs as [FakeProc, FakeProc]
-  const ends = () => steps.filter(({ what, why }) => (what === 'crashed' || what === 'exited') && why?.startsWith('SIGKILL')).map(({ pid, why }) => [pid, why])
-  system.born = proc => proc.exit(1)
-  for (let i = 0; i < 8 && !stuck.gone; i++) {
-    other.beat()
-    await system.pass(1_000)
-  }
-  assert.deepEqual(ends(), [[stuck.pid, 'SIGKILL: it was stuck']])
-  void supervisor.stop()
-  await settled()
-  void supervisor.kill('SIGINT', 130)
-  await supervisor.stopped
-  assert.deepEqual(ends().slice(1), [[other.pid, 'SIGKILL: killed: SIGINT after SIGTERM']])
-})
-
-test('the longest deadline that there can be leaves time for what comes after it: nobody is killed at once', () => {
-  const { deadlineMs } = settle({ script: 'x', deadlineMs: 2 ** 31 - 1 })
-  assert.ok(deadlineMs > 2 ** 30 && deadlineMs + 2_000 < 2 ** 31, String(deadlineMs))
 })
 
 test('a worker in an announced pause is not stuck; a supervisor that did not run itself takes nobody for stuck', async () => {
