@@ -43,11 +43,12 @@ export class Site {
     this.port = port
   }
 
-  static async with(options: string[], test: (site: Site) => Promise<void>): Promise<void> {
+  /** @param app What its first release is told. */
+  static async with(options: string[], test: (site: Site) => Promise<void>, app: Partial<App> = { version: 'old' }): Promise<void> {
     const site = new Site(await freePort())
     try {
       site.deploy('r1')
-      site.tell({ version: 'old' })
+      site.tell(app)
       site.run = lameduck('run', join(site.folder, 'current', 'app.js'), '--no-config', '--workers', '2', '--control', site.control, '--env-file', site.variables, '--ready', '100ms', ...options)
       await site.run.says(/ready: 2 workers of generation 1/)
       await test(site)

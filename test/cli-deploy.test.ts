@@ -26,8 +26,10 @@ test('a bad release whose predecessor was deleted meanwhile: exit code 1, both s
   assert.deepEqual(visitor.failed, [])
 }))
 
-test('a reload that waits for another one, or for an isolated worker, says so, and then shows its own steps', () => Site.with([], async site => {
-  // A request that is not answered keeps the first reload from its end.
+// A request that is not answered keeps the first reload from its end, until the test ends it.
+const patient: Partial<App> = { version: 'old', options: { deadlineMs: 60_000 } }
+
+test('a reload that waits for another one, or for an isolated worker, says so, and then shows its own steps', () => Site.with(['--deadline', '60s'], async site => {
   const { client } = await site.use()
   client.request('/hang')
   await client.flushed()
@@ -52,18 +54,18 @@ test('a reload that waits for another one, or for an isolated worker, says so, a
   assert.equal(three.code, 0, three.stderr)
   assert.match(three.stderr, /is isolated, .*\n(?:.*\n)*reloading\n(?:.*\n)*worker 0 \(pid \d+\) of generation 4: starting\n/)
   own.destroy()
-}))
+}, patient))
 
 test('a start that cannot be: 2 for what is wrong with the command, 1 for what the script does, a line with the code at the end, and nothing is left running', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'lameduck-cli-start-'))
   const free = await freePort()
-  const run = (app: Partial<App>, ...argv: string[]) => ended(new Child(cli, ['run', '--no-config', '--control', 'off', '--ready-timeout', '3s', ...argv], { env: { APP: JSON.stringify({ port: free, ...app }) } }))
+  const run = (app: Partial<App>, ...argv: string[]) => ended(new Child(cli, ['run', '--no-config', '--control', 'off', ...argv], { env: { APP: JSON.stringify({ port: free, ...app }) } }))
   const cases: [run: () => Promise<Ended>, exit: number, end: RegExp][] = [
     [() => run({}, join(folder, 'none.js')), 2, /cannot run .*none\.js: ENOENT.* \[ERR_LAMEDUCK_CLUSTER_SCRIPT\]$/],
     ...['0', '-1', '9999'].map((workers): [() => Promise<Ended>, number, RegExp] => [() => run({}, built.app, `--workers=${workers}`), 2, new RegExp(`options\\.workers is ${workers}; allowed: a whole number from 1 to 256 \\[ERR_LAMEDUCK_CLUSTER_OPTION\\]$`)]),
     [() => run({ fault: 'throws' }, built.app), 1, /exit code 1 before it was ready: Error: no such module: config \[ERR_LAMEDUCK_CLUSTER_DIED\]$/],
     [() => run({ fault: 'exits' }, built.app), 1, /exit code 0 before it was ready \[ERR_LAMEDUCK_CLUSTER_DIED\]$/],
-    [() => run({ fault: 'silent' }, built.app), 1, /it did not listen within 3000 ms \[ERR_LAMEDUCK_CLUSTER_SILENT\]$/],
+    [() => run({ fault: 'silent' }, built.app, '--ready-timeout', '3s'), 1, /it did not listen within 3000 ms \[ERR_LAMEDUCK_CLUSTER_SILENT\]$/],
     [() => run({ port: taken }, built.app), 1, new RegExp(`EADDRINUSE.*:${taken} \\[ERR_LAMEDUCK_CLUSTER_DIED\\]$`)],
     [() => run({}, built.app, '--control', folder), 1, /is not a socket: it is left alone \[ERR_LAMEDUCK_CLUSTER_CONTROL\]$/],
   ]

@@ -5,33 +5,51 @@ import { test } from 'node:test'
 import { lastLine, Site, taken, Visitor } from './_cli-site.ts'
 import type { App } from './fixtures/cluster-app.ts'
 
-test('a bad release, whatever is wrong with it: `lameduck reload` ends with 5, its reason and its code, and the one before it serves on', { timeout: 120_000 }, () => Site.with(['--ready-timeout', '6s'], async site => {
+type Bad = [what: Partial<App> | 'no script' | 'no variables', code: string, reason: RegExp]
+
+/** Reloads a bad release, under load. */
+async function fails(site: Site, visitor: Visitor, [what, code, reason]: Bad): Promise<void> {
+  if (what === 'no script') site.point('nowhere')
+  else if (what === 'no variables') rmSync(site.variables)
+  else site.tell({ version: 'new', ...what })
+  const { answered } = visitor
+  const result = await site.reload()
+  assert.deepEqual([result.code, result.stdout], [5, ''], result.stderr)
+  const line = lastLine(result.stderr)
+  assert.match(line, reason)
+  assert.ok(line.startsWith('lameduck: rolled-back: ') && line.endsWith(`; the release before it serves as before [ERR_LAMEDUCK_CLUSTER_${code}]`), line)
+  assert.ok(visitor.answered > answered)
+  if (what === 'no script') site.point('r1')
+}
+
+// Beside each other: each takes the whole of that time.
+const endless: Bad[] = [
+  [{ fault: 'silent' }, 'SILENT', /it did not listen within 15000 ms/],
+  [{ fault: 'unready' }, 'UNREADY', /it was not ready within 15000 ms: \/readyz says 503/],
+]
+
+test('a bad release that does not end by itself: `lameduck reload` ends with 5 when its time to get ready is over, and the one before it serves on', { timeout: 300_000 }, async () => {
+  await Promise.all(endless.map(release => Site.with(['--ready-timeout', '15s'], async site => {
+    const visitor = new Visitor(site)
+    await fails(site, visitor, release)
+    await visitor.stop()
+    assert.deepEqual([[...visitor.versions], visitor.failed], [['old'], []])
+  })))
+})
+
+test('a bad release, whatever is wrong with it: `lameduck reload` ends with 5, its reason and its code, and the one before it serves on', { timeout: 300_000 }, () => Site.with([], async site => {
   const before = await site.status()
   const visitor = new Visitor(site)
-  const bad: [what: Partial<App> | 'no script' | 'no variables', code: string, reason: RegExp][] = [
+  const bad: Bad[] = [
     [{ fault: 'throws' }, 'DIED', /generation \d+\): it ended with exit code 1 before it was ready: Error: no such module: config/],
     [{ fault: 'exits' }, 'DIED', /it ended with exit code 0 before it was ready/],
     [{ fault: 'dies' }, 'DIED', /it ended with exit code 3 before it was ready/],
     [{ port: taken }, 'DIED', new RegExp(`before it was ready: Error: .*EADDRINUSE.*:${taken}`)],
     [{ second: taken }, 'DIED', new RegExp(`before it was ready: Error: .*EADDRINUSE.*:${taken}`)],
-    [{ fault: 'silent' }, 'SILENT', /it did not listen within 6000 ms/],
-    [{ fault: 'unready' }, 'UNREADY', /it was not ready within 6000 ms: \/readyz says 503/],
     ['no script', 'SCRIPT', /cannot run .*ENOENT/],
     ['no variables', 'ENV', /cannot tell the workers' environment: ENOENT/],
   ]
-  for (const [what, code, reason] of bad) {
-    if (what === 'no script') site.point('nowhere')
-    else if (what === 'no variables') rmSync(site.variables)
-    else site.tell({ version: 'new', ...what })
-    const { answered } = visitor
-    const result = await site.reload()
-    assert.deepEqual([result.code, result.stdout], [5, ''], result.stderr)
-    const line = lastLine(result.stderr)
-    assert.match(line, reason)
-    assert.ok(line.startsWith('lameduck: rolled-back: ') && line.endsWith(`; the release before it serves as before [ERR_LAMEDUCK_CLUSTER_${code}]`), line)
-    assert.ok(visitor.answered > answered)
-    if (what === 'no script') site.point('r1')
-  }
+  for (const release of bad) await fails(site, visitor, release)
   // Its second worker fails: the first one of it has served for a moment.
   site.tell({ version: 'new', badSlot: '1' })
   await visitor.stop()
@@ -52,7 +70,7 @@ test('a bad release, whatever is wrong with it: `lameduck reload` ends with 5, i
   site.tell({ version: 'good' })
   const good = await site.reload()
   assert.equal(good.code, 0, good.stderr)
-  assert.match(good.stdout, /^reloaded: generation 12 in .*; 2 ready before, never fewer than 2\n$/)
+  assert.match(good.stdout, /^reloaded: generation 10 in .*; 2 ready before, never fewer than 2\n$/)
   const { client, who } = await site.use()
   assert.equal(who.version, 'good')
   client.destroy()

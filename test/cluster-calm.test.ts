@@ -29,12 +29,14 @@ for (const [asked, path] of [['itself', '/readyz'], ['by a request', '/health']]
     // The server's own is no look.
     const looks = () => path === '/readyz' ? checks : listens - 1
     const before = looks()
+    const began = performance.now()
     await sleep(600)
+    const elapsedMs = performance.now() - began
     diagnostics.unsubscribe('tracing:net.server.listen:asyncEnd', count)
     await duck.drain({ lameduckMs: 0 })
     assert.ok(before >= 1, 'the looks are not seen: this test proves nothing')
-    // What happened during the first look may be looked at once more.
-    assert.ok(looks() - before <= 2, `${looks() - before} further looks`)
+    // What happened during the first look may be looked at once more; and it is looked after now and then, which a machine that stood still sees.
+    assert.ok(looks() - before <= 2 + elapsedMs / 2_000, `${looks() - before} further looks in ${elapsedMs} ms`)
     assert.ok(path === '/readyz' ? listens === 1 : checks === 0, 'it was asked in the other way')
   })
 }

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { serve, type Commanded } from '../src/cluster/control-session.ts'
 import type { ClusterError, Status, Step } from '../src/cluster/index.ts'
 import { APP, command, defaultControlPath, findSupervisors, freePort, status, until, World, world } from './_cluster.ts'
 
@@ -63,6 +65,47 @@ test('status, scale, a reload with its steps, one that is rolled back, and stop:
   assert.equal(existsSync(path), false)
   await assert.rejects(status(path), { code: 'ERR_LAMEDUCK_CLUSTER_NOT_RUNNING' })
 }, { workers: 1 }))
+
+test('who waits is told by text, as an older client takes it: empty when it goes on', async () => {
+  const waiting: ((why: string | undefined) => void)[] = []
+  const commanded = {
+    reload: (told: (why: string | undefined) => void) => new Promise(() => void waiting.push(told)),
+    onStep: () => () => {},
+  } as unknown as Commanded
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-control-'))
+  const server = net.createServer(socket => serve(socket, commanded)).listen(join(folder, 'control'))
+  const socket = net.connect(join(folder, 'control'), () => socket.write('{"do":"reload"}\n'))
+  try {
+    let text = ''
+    socket.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk
+    })
+    await until(() => waiting.length === 1, 'the command')
+    waiting[0]!('another reload goes on')
+    waiting[0]!(undefined)
+    await until(() => text.split('\n').length === 3, 'two lines')
+    assert.equal(text, '{"waiting":"another reload goes on"}\n{"waiting":""}\n')
+  } finally {
+    socket.destroy()
+    server.close()
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('a client takes what a newer supervisor tells beside the answer for nothing, and an older one\'s null for the end of the waiting', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-control-'))
+  const path = join(folder, 'control')
+  const lines = ['{"news":"of tomorrow"}', '{"waiting":"x"}', '{"waiting":null}', '{"waiting":"y"}', '{"waiting":""}', '{"ok":true}']
+  const server = net.createServer(socket => socket.end(`${lines.join('\n')}\n`)).listen(path)
+  const told: unknown[] = []
+  try {
+    assert.equal(await command(path, { do: 'reload' }, { waiting: why => told.push(why) }), undefined)
+    assert.deepEqual(told, ['x', undefined, 'y', undefined])
+  } finally {
+    server.close()
+    rmSync(folder, { recursive: true })
+  }
+})
 
 /** What a killed process leaves: the file of a socket that nobody listens on. */
 function leftBehind(folder: string): string {

@@ -89,9 +89,84 @@ test('a reload that has no room because a worker that was recycled still drains 
   assert.deepEqual(told, ['worker 0 (pid 1) has yet to end', undefined])
 })
 
+test('a reload that waits for the successor of a worker that leaves says so, then that this one has yet to end, and then nothing of it', async () => {
+  const { system, supervisor } = await fake()
+  const [, leaving] = system.procs as [FakeProc, FakeProc]
+  system.born = () => {}
+  leaving.says({ lameduck: 'state', state: 'draining' })
+  await settled()
+  assert.equal(system.procs.length, 3)
+  const told: unknown[] = []
+  const reload = supervisor.reload(why => told.push(why))
+  await settled()
+  assert.deepEqual(told, ['worker 1 is being replaced already'])
+  system.last.ready()
+  await system.pass(600)
+  assert.deepEqual(told.slice(1), ['worker 1 (pid 2) has yet to end'])
+  system.born = proc => proc.ready()
+  leaving.exit(0)
+  await settled()
+  assert.deepEqual(told.slice(2), [undefined])
+  await goOn(system)
+  assert.equal((await reload).outcome, 'reloaded')
+  assert.equal(told.length, 3)
+})
+
+test('a reload that waits for its own old worker says no longer that it waits for another one, which has ended', async () => {
+  const { system, supervisor } = await fake()
+  const [own, leaving] = system.procs as [FakeProc, FakeProc]
+  system.born = () => {}
+  const told: unknown[] = []
+  const reload = supervisor.reload(why => told.push(why))
+  await settled()
+  leaving.says({ lameduck: 'state', state: 'draining' })
+  await settled()
+  const [, , first, successor] = system.procs as [FakeProc, FakeProc, FakeProc, FakeProc]
+  first.ready()
+  await system.pass(600)
+  assert.equal(drains(own), 1)
+  assert.deepEqual(told, ['worker 1 is being replaced already'])
+  successor.ready()
+  await system.pass(600)
+  assert.deepEqual(told.slice(1), ['worker 1 (pid 2) has yet to end'])
+  leaving.exit(0)
+  await settled()
+  assert.deepEqual([told.slice(2), system.procs.length], [[undefined], 4])
+  system.born = proc => proc.ready()
+  own.exit(0)
+  await goOn(system)
+  assert.equal((await reload).outcome, 'reloaded')
+  assert.equal(told.length, 3)
+})
+
+test('a reload that is called off by a stop while it waits is not told that it goes on', async () => {
+  const { system, supervisor } = await fake()
+  const told: unknown[] = []
+  const first = supervisor.reload()
+  await settled()
+  const scaling = supervisor.scale(3, why => told.push(why))
+  const second = supervisor.reload(why => told.push(why))
+  await settled()
+  const ends = Promise.allSettled([first, scaling, second])
+  void supervisor.stop()
+  for (let i = 0; i < 3; i++) {
+    for (const proc of system.alive()) proc.exit(0)
+    await system.pass(600)
+  }
+  assert.deepEqual((await ends).map(({ status }) => status), ['rejected', 'rejected', 'rejected'])
+  assert.deepEqual(told, ['another reload goes on', 'another reload goes on'])
+})
+
 test('a listener that throws keeps nothing from happening', async () => {
   const { system, supervisor } = await fake()
-  const warned = new Promise<void>(resolve => process.on('warning', ({ message }) => message === 'a listener of the test' && resolve()))
+  const warned = new Promise<void>(resolve => {
+    const listener = ({ message }: Error) => {
+      if (message !== 'a listener of the test') return
+      process.off('warning', listener)
+      resolve()
+    }
+    process.on('warning', listener)
+  })
   const first = supervisor.reload()
   await settled()
   const second = supervisor.reload(() => {

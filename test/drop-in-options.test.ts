@@ -8,6 +8,7 @@ import type originalStoppable from 'stoppable'
 import { createHttpTerminator } from '../src/adapters/http-terminator.ts'
 import stoppable, { stoppable as named, type StoppableServer, type WithStop } from '../src/adapters/stoppable.ts'
 import { HealthCheckError, createTerminus, type TerminusOptions } from '../src/adapters/terminus.ts'
+import { duckOf } from '../src/core/duck.ts'
 import { wrap } from '../src/core/index.ts'
 
 // What TypeScript accepts of the originals it accepts of the drop-ins: `npm run types` compiles these.
@@ -57,6 +58,37 @@ test('stoppable twice on one server: the grace of the last one counts', async ()
   await once(server, 'request')
   assert.deepEqual(await new Promise(resolve => server.stop((...args) => resolve(args))), [undefined, false])
   assert.equal(await lost, 'fetch failed')
+})
+
+test('a limit that a drop-in was given holds for a drain that a supervisor begins, too; a default does not', () => {
+  const server = () => http.createServer()
+  const of = (wrapped: http.Server) => duckOf(wrapped)?.deadlineMs
+  const terminated = (gracefulTerminationTimeout?: number) => {
+    const one = server()
+    createHttpTerminator({ server: one, ...(gracefulTerminationTimeout !== undefined && { gracefulTerminationTimeout }) })
+    return one
+  }
+  assert.deepEqual([stoppable(server(), 7_000), terminated(6_000), createTerminus(server(), { timeout: 3_000 })].map(of), [7_000, 6_000, 3_000])
+  assert.deepEqual([terminated(), createTerminus(server())].map(of), [undefined, undefined])
+})
+
+test('a drop-in that has all the time in the world stops in its supervisor\'s, as often as it is stopped', { timeout: 60_000 }, async () => {
+  const key = Symbol.for('lameduck.supervisedDeadlineMs')
+  const scope = globalThis as { [key: symbol]: number }
+  scope[key] = 300
+  const server = stoppable(http.createServer(() => {}))
+  try {
+    for (let i = 0; i < 2; i++) {
+      server.listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      const lost = fetch(`http://127.0.0.1:${(server.address() as { port: number }).port}`).catch((error: Error) => error.message)
+      await once(server, 'request')
+      assert.deepEqual(await new Promise(resolve => server.stop((...args) => resolve(args))), [undefined, false])
+      assert.equal(await lost, 'fetch failed')
+    }
+  } finally {
+    delete scope[key]
+  }
 })
 
 test('what the callback of stop() throws is an uncaught exception, as with stoppable, and no rejection', async () => {

@@ -219,6 +219,6 @@ test('in a worker thread it works as on the main one', async () => {
 })
 
 test('without a listener of its own there is none to open', async () => {
-  const visitors = { request() {}, upgrade() {}, insider() {}, known: () => false, refused() {} }
+  const visitors = { request() {}, upgrade() {}, insider() {}, known: () => false, isAnybodys: () => false, refused() {} }
   await assert.rejects(openListener(settle({ listen: false }), visitors), { code: 'ERR_LAMEDUCK_OPTION' })
 })

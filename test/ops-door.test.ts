@@ -216,6 +216,19 @@ test('more connections than the cap are closed at once; those that are there go 
   await site.close()
 })
 
+test('connections of strangers whose probes have no answer yet keep nobody out', async () => {
+  const waiting: (() => void)[] = []
+  const probe = route('/probe', null, { handler: () => new Promise(resolve => void waiting.push(() => resolve({ json: {} }))) })
+  const site = await openDoor({ routes: [route('/info', 'read'), probe], options: { limits: { connections: 3 } } })
+  const strangers = await Promise.all([1, 2, 3].map(() => raw(site)))
+  for (const client of strangers) client.write('GET /probe HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  await until('they wait', () => waiting.length === 3)
+  for (let i = 0; i < 3; i++) assert.equal((await site.ask('/info')).status, 200)
+  for (const answer of waiting) answer()
+  for (const client of strangers) client.destroy()
+  await site.close()
+})
+
 for (const [name, type, body] of [
   ['no media type', '', '{}'], ['a form', 'application/x-www-form-urlencoded', 'a=1'], ['text', 'text/plain', '{}'], ['another charset', 'application/json; charset=latin1', '{}'],
 ] as const) {

@@ -57,9 +57,10 @@ test('an idle main thread is told at once, and nothing stops the JavaScript that
 }))
 
 test('a main thread in native code is told as such after the wait', () => shared.with(async it => {
-  await it.busy('/native?ms=3000')
-  const { status, json } = await it.ask('/stack')
-  assert.deepEqual([status, json.state, json.busy], [200, 'native', true])
+  await it.native(async () => {
+    const { status, json } = await it.ask('/stack')
+    assert.deepEqual([status, json.state, json.busy], [200, 'native', true])
+  })
   assert.equal(await it.get('/'), 'hello')
   assert.equal((await idle(it)).json.state, 'idle')
 }))

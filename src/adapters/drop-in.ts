@@ -1,11 +1,8 @@
 import net from 'node:net'
 import { duckOf, type Duck } from '../core/duck.ts'
 import { wrap, type DrainReport, type WrappableServer } from '../core/index.ts'
-import { check } from '../core/options.ts'
+import { check, LONGEST_MS } from '../core/options.ts'
 import { checkServer } from '../core/wrappable.ts'
-
-/** What "for ever" is to a timer: 2^31 - 1 ms, about 24.8 days. */
-const LONGEST_MS = 2 ** 31 - 1
 
 /** The ducks that a drop-in has made: nobody else has one of these. */
 const made = new WeakSet<Duck>()
@@ -16,14 +13,24 @@ export function deadlineOf(name: string, value: unknown): number {
   return Math.min(value as number, LONGEST_MS)
 }
 
-/** The duck of a server that others stop: it does nothing by itself. @throws {LameduckError} `ERR_LAMEDUCK_SERVER` */
-export function quietDuck(server: WrappableServer): Duck {
+/**
+ * The duck of a server that others stop: it does nothing by itself.
+ *
+ * @param deadlineMs What the application wants, if it said so: it holds for a drain that a supervisor begins, too.
+ * @throws {LameduckError} `ERR_LAMEDUCK_SERVER`
+ */
+export function quietDuck(server: WrappableServer, deadlineMs?: number): Duck {
   checkServer(server)
   const known = duckOf(server)
   if (known) return known
-  const duck = wrap(server, { exit: false, health: false, lameduckMs: 0, signals: false })
+  const duck = wrap(server, { exit: false, health: false, lameduckMs: 0, signals: false, ...(deadlineMs !== undefined && { deadlineMs }) })
   made.add(duck)
   return duck
+}
+
+/** How long a drain may take. Nobody says so of one drain what was said of all: then a supervisor's limit holds, where that is less. */
+export function limitOf(duck: Duck, deadlineMs: number): { deadlineMs?: number } {
+  return duck.deadlineMs === deadlineMs ? {} : { deadlineMs }
 }
 
 /** How a server was stopped. */
@@ -41,11 +48,11 @@ export async function stop(server: WrappableServer, deadlineMs: number, reason: 
   const closed = first && !server.listening
     ? new Promise<Error | undefined>(resolve => net.Server.prototype.close.call(server, resolve))
     : undefined
-  const report = await duck.drain({ deadlineMs, lameduckMs: 0, reason })
+  const report = await duck.drain({ ...limitOf(duck, deadlineMs), lameduckMs: 0, reason })
   // A drain is for good, and the originals' is not.
   if (made.has(duck) && duckOf(server) === duck) {
     duck.unwrap()
-    quietDuck(server)
+    quietDuck(server, duck.deadlineMs)
   }
   if (closed) return { report, error: await closed }
   return { report, error: first ? undefined : notRunning() }

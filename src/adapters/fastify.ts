@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import net from 'node:net'
 import { DEFAULTS, wrap, type Duck, type Logger, type Options, type WrappableServer } from '../core/index.ts'
+import { LONGEST_MS } from '../core/options.ts'
 import { later } from './later.ts'
 import { under, type Mountable } from './mount.ts'
 import { Rejection } from './rejection.ts'
@@ -71,7 +72,7 @@ function addOthers(root: FastifyLike, duck: Duck): void {
  * fastify answers 503 by itself from the moment of its close() on, and Node's close() destroys idle connections: so it drains
  * first, and a drain closes fastify last. Whichever came first brings the other along, once.
  */
-function closeWithDrain(root: FastifyLike, duck: Duck, deadlineMs: number): void {
+function closeWithDrain(root: FastifyLike, duck: Duck): void {
   const close = root.close.bind(root) as Close
   const connectionsEnded = later()
   let closed: Promise<void> | undefined
@@ -91,7 +92,7 @@ function closeWithDrain(root: FastifyLike, duck: Duck, deadlineMs: number): void
   duck.onDrain('fastify app.close()', () => {
     connectionsEnded.resolve()
     return closeFastify()
-  }, { timeoutMs: deadlineMs })
+  }, { timeoutMs: LONGEST_MS })
 }
 
 /**
@@ -115,7 +116,7 @@ export async function lameduck(fastify: FastifyLike, options: Options = {}): Pro
   })
   root.decorate('lameduck', duck)
   root.decorateRequest('lameduck', { getter: () => duck })
-  const { admit = DEFAULTS.admit, deadlineMs = DEFAULTS.deadlineMs } = options
+  const { admit = DEFAULTS.admit } = options
   if (admit !== 'serve') {
     root.addHook('onRequest', (request: { raw: IncomingMessage }, reply: ReplyLike, done: (error?: Error) => void) => {
       const error = rejection.of(request.raw)
@@ -126,7 +127,7 @@ export async function lameduck(fastify: FastifyLike, options: Options = {}): Pro
   }
   root.addHook('onListen', async () => addOthers(root, duck))
   preCloseEarly(root, duck)
-  closeWithDrain(root, duck, deadlineMs || DEFAULTS.deadlineMs)
+  closeWithDrain(root, duck)
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { DEFAULTS, wrap, type Duck, type Options, type WrappableServer } from '../core/index.ts'
+import { wrap, type Duck, type Options, type WrappableServer } from '../core/index.ts'
+import { LONGEST_MS } from '../core/options.ts'
 import { later } from './later.ts'
 import { under, type Mountable } from './mount.ts'
 import { Rejection } from './rejection.ts'
@@ -54,7 +55,7 @@ function register(server: HapiLike, options: Options = {}): void {
     stopping = true
     return server.stop()
   }
-  duck.onDrain('hapi server.stop()', stop, { timeoutMs: options.deadlineMs || DEFAULTS.deadlineMs })
+  duck.onDrain('hapi server.stop()', stop, { timeoutMs: LONGEST_MS })
 }
 
 /**

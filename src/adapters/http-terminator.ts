@@ -29,10 +29,10 @@ export type HttpTerminator = {
  * @throws {LameduckError} `ERR_LAMEDUCK_SERVER`, or `ERR_LAMEDUCK_OPTION` for a timeout that is no number from 0 on.
  */
 export function createHttpTerminator(configurationInput: HttpTerminatorConfigurationInput): HttpTerminator {
-  const { gracefulTerminationTimeout = TIMEOUT_MS } = configurationInput
-  const deadlineMs = deadlineOf('gracefulTerminationTimeout', gracefulTerminationTimeout)
+  const { gracefulTerminationTimeout } = configurationInput
+  const deadlineMs = deadlineOf('gracefulTerminationTimeout', gracefulTerminationTimeout === undefined ? TIMEOUT_MS : gracefulTerminationTimeout)
   const server = configurationInput.server as WrappableServer
-  quietDuck(server)
+  quietDuck(server, gracefulTerminationTimeout === undefined ? undefined : deadlineMs)
   let terminating: Promise<void> | undefined
   const terminate = async () => {
     const { error } = await stop(server, deadlineMs, 'terminate()')

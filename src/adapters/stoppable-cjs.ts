@@ -14,7 +14,7 @@ import { deadlineOf, quietDuck, stop } from './drop-in.ts'
  */
 function stoppable<T extends http.Server | https.Server>(server: T, grace = Infinity): T & stoppable.WithStop {
   const deadlineMs = deadlineOf('grace', grace)
-  quietDuck(server)
+  quietDuck(server, deadlineMs)
   const withStop: stoppable.WithStop = {
     stop(callback) {
       void stop(server, deadlineMs, 'stop()').then(({ error, report }) => {

@@ -1,6 +1,7 @@
 import { constants } from 'node:os'
 import { Hooks } from '../core/hooks.ts'
 import type { Duck, HookReport } from '../core/index.ts'
+import { limitOf } from './drop-in.ts'
 import type { TerminusState } from './terminus-health.ts'
 
 /** A signal that comes twice within this time is one: a terminal and npm both send Ctrl-C. */
@@ -78,7 +79,7 @@ export class Shutdown {
     this.#state.isShuttingDown = true
     this.#duck.lameduck()
     await this.#run('begin')
-    await this.#duck.drain({ deadlineMs: this.#plan.deadlineMs, lameduckMs: 0, reason: signal })
+    await this.#duck.drain({ ...limitOf(this.#duck, this.#plan.deadlineMs), lameduckMs: 0, reason: signal })
     await this.#run('end')
     for (const signal of this.#plan.signals) process.off(signal, this.#signalled)
     if (--all.going === 0) end(signal, all)

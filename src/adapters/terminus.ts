@@ -152,6 +152,7 @@ export const createTerminus: Terminus = (server, options = {}) => {
   // Before the wrap, so that a health check is a request in flight like any other.
   if (!health.empty) intercept(wrappable, (event, req, res) => event === 'request' && health.answer(req, res))
   const { beforeShutdown, onSignal = all.onSigterm, onShutdown, useExit0 } = all
-  new Shutdown(quietDuck(wrappable), state, { ...limits, signals, beforeShutdown, onSignal, onShutdown, useExit0, log }).listen()
+  const duck = quietDuck(wrappable, given.timeout === undefined ? undefined : limits.deadlineMs)
+  new Shutdown(duck, state, { ...limits, signals, beforeShutdown, onSignal, onShutdown, useExit0, log }).listen()
   return server
 }

@@ -23,7 +23,7 @@ export const RUN_OPTIONS: readonly RunOption[] = [
   { name: 'readyPath', flag: 'ready-path', kind: 'path or off', says: 'where a worker says that it is ready, or off: listening is enough (default: /readyz)' },
   { name: 'readyMs', flag: 'ready', kind: 'time', says: 'how long a new worker must have been ready (default: 1s)' },
   { name: 'readyTimeoutMs', flag: 'ready-timeout', kind: 'time', says: 'how long it may take to get there (default: 60s)' },
-  { name: 'deadlineMs', flag: 'deadline', kind: 'time', says: 'what a worker has to drain, unless its wrap() says less (default: 30s)' },
+  { name: 'deadlineMs', flag: 'deadline', kind: 'time', says: 'what a worker has to drain, unless its wrap() says less (default: 25s)' },
   { name: 'surge', flag: 'surge', kind: 'count', says: 'processes more than workers in a reload (default: 1)' },
   { name: 'canaryMs', flag: 'canary', kind: 'time', says: 'how long the first new worker serves alone (default: not at all)' },
   { name: 'canaryErrors', flag: 'canary-errors', kind: 'share', says: 'how much larger its share of 5xx may be, 0 to 1 (default: 0.05)' },

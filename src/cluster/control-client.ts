@@ -34,11 +34,12 @@ export function command(path: string, what: Command, listener: CommandListener =
     const lines = new Lines(line => {
       const reply = JSON.parse(line.toString()) as Reply
       if ('step' in reply) listener.step?.(reply.step)
-      else if ('waiting' in reply) listener.waiting?.(reply.waiting ?? undefined)
-      else if (reply.ok) {
+      else if ('waiting' in reply) listener.waiting?.(reply.waiting || undefined)
+      else if ('ok' in reply && reply.ok) {
         resolve(reply.result)
         socket.destroy()
-      } else fail(reply.code, reply.message, reply.result)
+        // A newer supervisor may tell more than that.
+      } else if ('ok' in reply) fail(reply.code, reply.message, reply.result)
     })
     socket.once('connect', () => socket.write(`${JSON.stringify(what)}\n`))
     socket.on('data', (chunk: Buffer) => {

@@ -22,8 +22,8 @@ export type Command = { do: 'status' } | { do: 'reload' } | { do: 'stop' } | { d
 /** Lines to a client: any number of steps while the command is under way, then one end. */
 export type Reply =
   | { step: Step }
-  /** The command has to wait, and for what; null: it waits no more. */
-  | { waiting: string | null }
+  /** The command has to wait, and for what; empty: it waits no more. */
+  | { waiting: string }
   | { ok: true; result?: Status | ReloadResult | StopReport }
   | { ok: false; code: string; message: string; result?: ReloadResult | StopReport }
 
@@ -47,7 +47,7 @@ function failed({ code, reason, ...rest }: ReloadResult): Reply {
 }
 
 async function run(command: Command, supervisor: Commanded, reply: (line: Reply) => void): Promise<Reply> {
-  const waiting: Waiting = why => reply({ waiting: why ?? null })
+  const waiting: Waiting = why => reply({ waiting: why ?? '' })
   switch (command.do) {
     case 'status': return { ok: true, result: supervisor.status() }
     case 'reload': {

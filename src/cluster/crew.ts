@@ -68,7 +68,13 @@ export class Crew implements Watcher {
   }
 
   /** Starts the first worker of a slot, and waits until it is proved; one that fails is not replaced. */
-  async open(slot: Slot): Promise<void> {
+  open(slot: Slot): Promise<void> {
+    const opening = this.#open(slot)
+    slot.settled = opening.catch(() => {})
+    return opening
+  }
+
+  async #open(slot: Slot): Promise<void> {
     const member = this.#launch(slot, slot.release)
     slot.next = member
     try {
@@ -214,7 +220,7 @@ export class Crew implements Watcher {
   async #unstick(slot: Slot, member: Member): Promise<void> {
     const replaced = await this.renew(slot, 'it is stuck')
     // It serves nobody, so it goes in any case; its end brings the next attempt.
-    if (!replaced && member.state === 'stuck') member.kill('SIGKILL')
+    if (!replaced && member.state === 'stuck') member.kill('SIGKILL', 'it was stuck')
   }
 
   #restart(slot: Slot, member: Member | undefined): void {

@@ -1,6 +1,6 @@
 import { ClusterError, type ClusterErrorCode } from './errors.ts'
 import { isOurs, SETTINGS, type DuckState, type FromWorker, type ToWorker, type Vitals, type WorkerSettings } from './messages.ts'
-import type { Settings } from './options.ts'
+import { LAST_MS, type Settings } from './options.ts'
 import type { Release } from './release.ts'
 import type { Exit, Proc, System } from './system.ts'
 
@@ -11,8 +11,6 @@ import type { Exit, Proc, System } from './system.ts'
  */
 export type MemberState = 'starting' | 'ready' | 'unready' | 'isolated' | 'leaving' | 'stuck' | 'retiring' | 'gone'
 
-/** A process that has its deadline behind it is killed so long after it. */
-const LAST_MS = 2_000
 /** It is sent SIGTERM first: not at the deadline itself, at which a wrapped one ends by itself and says what it cut. */
 const OVERDUE_MS = 1_000
 /** A worker that does not confirm the message to drain within this is sent SIGTERM. */
@@ -121,7 +119,9 @@ export class Member {
     this.#proc.send(message)
   }
 
-  kill(signal: NodeJS.Signals): void {
+  /** @param why As is said of its end. */
+  kill(signal: NodeJS.Signals, why?: string): void {
+    this.#overdue ??= why
     this.#proc.kill(signal)
   }
 
@@ -157,14 +157,10 @@ export class Member {
     const { deadlineMs } = this.#settings
     this.tell({ lameduck: 'drain', reason, signal })
     const after: System['after'] = (ms, run) => this.#system.after(ms, run)
-    const end = (why: string, by: NodeJS.Signals) => {
-      this.#overdue ??= why
-      this.kill(by)
-    }
     const late = `it was still there after its deadline of ${deadlineMs} ms`
     const steps = [
-      after(wasStuck ? LAST_MS : deadlineMs + LAST_MS, () => end(wasStuck ? 'it was stuck' : late, 'SIGKILL')),
-      after(deadlineMs + OVERDUE_MS, () => end(late, 'SIGTERM')),
+      after(wasStuck ? LAST_MS : deadlineMs + LAST_MS, () => this.kill('SIGKILL', wasStuck ? 'it was stuck' : late)),
+      after(deadlineMs + OVERDUE_MS, () => this.kill('SIGTERM', late)),
     ]
     const unconfirmed = after(Math.min(CONFIRM_MS, deadlineMs), () => this.kill('SIGTERM'))
     this.#confirmed = unconfirmed

@@ -10,6 +10,9 @@ const MOST_WORKERS = 256
 /** The longest delay that Node's timers take. */
 const LONGEST_MS = 2 ** 31 - 1
 
+/** A process that has its deadline behind it is killed so long after it. */
+export const LAST_MS = 2_000
+
 /** Options of {@link supervise}. Durations are milliseconds. */
 export interface SuperviseOptions {
   /** Arguments of the script. Default none. */
@@ -34,7 +37,8 @@ export interface SuperviseOptions {
   cwd?: string
   /**
    * What a worker has to drain, from the message on: it takes the place of the default of `wrap()`, and what `wrap()` was given holds
-   * as far as it is less. A worker that is still there gets SIGTERM 1 s later, and SIGKILL 2 s later. Default 30 000.
+   * as far as it is less. A worker that is still there gets SIGTERM 1 s later, and SIGKILL 2 s later. Default 25 000:
+   * under Kubernetes' 30 s, so that it can say what it cut.
    */
   deadlineMs?: number
   /** Variables for the workers beside those of the supervisor; a function is asked anew at each reload. `undefined` removes one. */
@@ -98,7 +102,7 @@ export const DEFAULTS = {
   canaryMs: 0,
   crashLimit: 10,
   crashWindowMs: 60_000,
-  deadlineMs: 30_000,
+  deadlineMs: 25_000,
   env: {},
   exit: true,
   heartbeatMs: 1_000,
@@ -198,5 +202,6 @@ export function settle(options: SuperviseOptions): Settings {
   const all: Settings = { ...DEFAULTS, stuckMs, stdout, stderr, execArgv: inherited(), workers: availableParallelism(), ...given }
   checkNumbers(all)
   checkOthers(all)
-  return all
+  // What comes after it is to have a time as well.
+  return { ...all, deadlineMs: Math.min(all.deadlineMs, LONGEST_MS - LAST_MS) }
 }

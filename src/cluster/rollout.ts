@@ -34,6 +34,8 @@ interface Tally {
   errors: number
 }
 
+const beingReplaced = ({ index }: Slot) => `worker ${index} is being replaced already`
+
 const share = ({ requests, errors }: Tally) => (requests === 0 ? 0 : errors / requests)
 
 /**
@@ -99,8 +101,7 @@ export class Rollout {
     for (const slot of [...this.#crew.slots]) {
       // One that leaves, or is stuck, is replaced whoever else is at work.
       do {
-        if (slot.next) this.#waiting(`worker ${slot.index} is being replaced already`)
-        await slot.settled
+        await this.#settled(slot)
         await this.#room()
       } while (slot.next)
       this.#waiting(undefined)
@@ -122,15 +123,23 @@ export class Rollout {
     this.#farewells.push(old.retire('reload'))
   }
 
+  async #settled(slot: Slot): Promise<void> {
+    if (slot.next) this.#waiting(beingReplaced(slot))
+    await slot.settled
+  }
+
   /** Those that drain count, too: memory is what `surge` is about. */
   async #room(): Promise<void> {
     const most = this.#crew.slots.length + this.#settings.surge
     while (this.#crew.members.size >= most) {
       const members = [...this.#crew.members]
+      const slots = this.#crew.slots.filter(({ next }) => next)
       // Those that it has told to go itself are steps of its own.
-      const others = members.filter(member => member.state === 'retiring' && !this.#retired.has(member))
-      if (others.length > 0) this.#waiting(`${others.map(({ slot, pid }) => `worker ${slot} (pid ${pid})`).join(' and ')} ${others.length > 1 ? 'have' : 'has'} yet to end`)
-      await Promise.race(members.map(member => member.exited))
+      const going = members.filter(member => (member.state === 'retiring' || member.state === 'leaving') && !this.#retired.has(member) && !slots.some(({ current }) => current === member))
+      const why = slots.map(beingReplaced)
+      if (going.length > 0) why.unshift(`${going.map(({ slot, pid }) => `worker ${slot} (pid ${pid})`).join(' and ')} ${going.length > 1 ? 'have' : 'has'} yet to end`)
+      this.#waiting(why.length > 0 ? why.join(', ') : undefined)
+      await Promise.race([...members.map(member => member.exited), ...slots.map(({ settled }) => settled)])
     }
   }
 
@@ -139,7 +148,8 @@ export class Rollout {
     let back = true
     for (const [slot, release] of [...this.#done].toReversed()) {
       this.#crew.step(slot, 'rolling back')
-      await slot.settled
+      await this.#settled(slot)
+      this.#waiting(undefined)
       try {
         const failed = await this.#crew.succeed(slot, release)
         void failed?.retire('rolled back')

@@ -174,7 +174,7 @@ export class Supervisor {
       this.#stopping.force = code
       this.#stopping.reason = `${reason} after ${this.#stopping.reason}`
     } else void this.#end({ reason, force: code }, 'SIGTERM')
-    for (const member of this.#crew.members) member.kill('SIGKILL')
+    for (const member of this.#crew.members) member.kill('SIGKILL', `killed: ${this.#stopping?.reason ?? reason}`)
     return this.stopped
   }
 
@@ -200,7 +200,7 @@ export class Supervisor {
   }
 
   #waits(waiting?: Waiting): Wait {
-    const wait = new Wait()
+    const wait = new Wait(() => this.#stopping !== undefined)
     wait.hear(waiting)
     if (this.#state === 'starting') wait.tell('the supervisor is starting')
     return wait

@@ -5,6 +5,12 @@ export type Waiting = (why: string | undefined) => void
 export class Wait {
   #why: string | undefined
   #listeners: Waiting[] = []
+  #isOver: () => boolean
+
+  /** @param isOver Whether nothing goes on any more: then nobody is told that it does. */
+  constructor(isOver: () => boolean) {
+    this.#isOver = isOver
+  }
 
   hear(listener: Waiting | undefined): void {
     if (!listener) return
@@ -22,7 +28,7 @@ export class Wait {
 
   /** What is told already is not told again. */
   readonly tell: Waiting = why => {
-    if (why === this.#why) return
+    if (why === this.#why || this.#isOver()) return
     this.#why = why
     for (const listener of this.#listeners) listener(why)
   }

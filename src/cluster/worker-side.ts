@@ -10,6 +10,9 @@ import { duckOf, Servers } from './worker-servers.ts'
 /** After its deadline an orphan gets so long. */
 const LAST_MS = 2_000
 
+/** What `wrap()` has always had as its `deadlineMs`. */
+const OLD_DEFAULT_MS = 25_000
+
 // The lifecycle layer of a worker.
 // oxlint-disable-next-line unicorn/no-process-exit
 const exit = (code: number) => process.exit(code)
@@ -27,6 +30,8 @@ export class WorkerSide {
     this.#settings = settings
     // For the maintenance endpoint of this process: it asks for a replacement before a pause.
     Object.defineProperty(globalThis, Symbol.for('lameduck.supervised'), { value: true, configurable: true })
+    // For a drain that begins before we are told of one: by a Ctrl-C to the whole group, or by the application itself.
+    Object.defineProperty(globalThis, Symbol.for('lameduck.supervisedDeadlineMs'), { value: settings.deadlineMs, configurable: true })
     this.#responses = new Responses(settings.readyPath)
     this.#servers = new Servers(() => this.#changed(), server => this.#responses.watch(server))
     this.#readiness = new Readiness(this.#servers, settings.readyPath, verdict => this.#say({ lameduck: 'ready', ...verdict }))
@@ -87,7 +92,7 @@ export class WorkerSide {
     if (this.#leaving) return
     this.#leaving = true
     const plan = { reason, ...(signal === 'SIGINT' && { lameduckMs: 0 }) }
-    const reports = await Promise.all([...this.#servers.ducks].map(duck => duck.drain({ ...plan, deadlineMs: this.#deadlineOf(duck) })))
+    const reports = await Promise.all([...this.#servers.ducks].map(duck => duck.drain({ ...plan, ...this.#deadlineOf(duck) })))
     // A signal may have come after the message, and begun a drain of its own, which ends with this one: what follows must be no second signal to it.
     await turn()
     if (reports.some(({ outcome }) => outcome === 'resumed')) this.#leaving = false
@@ -95,8 +100,11 @@ export class WorkerSide {
   }
 
   /** After the supervisor's it is killed: so its drain ends by then, with its report. The application may want less. */
-  #deadlineOf({ deadlineMs: own = Infinity }: Duck): number {
-    return Math.min(own, this.#settings.deadlineMs)
+  #deadlineOf(duck: Duck): { deadlineMs?: number } {
+    const { deadlineMs } = this.#settings
+    if ('deadlineMs' in duck) return { deadlineMs: Math.min(duck.deadlineMs ?? Infinity, deadlineMs) }
+    // An older copy of this package, which the application brought along, does not say what it wants: at most its default, one hopes.
+    return deadlineMs < OLD_DEFAULT_MS ? { deadlineMs } : {}
   }
 
   #leave(signal: 'SIGTERM' | 'SIGINT', reports: DrainReport[]): void {

@@ -34,7 +34,10 @@ export interface HealthOptions {
 export interface Options {
   /** What becomes of requests that still arrive while draining: served, answered 503, or as a predicate says. Default `'serve'`. */
   admit?: Admit
-  /** Hard limit of the whole drain from `drain()`, hooks included. Default 25 000: under Kubernetes' 30 s, so that the report still gets out. */
+  /**
+   * Hard limit of the whole drain from `drain()`, hooks included. Default 25 000: under Kubernetes' 30 s, so that the report still gets out;
+   * under a supervisor (`lameduck run`) that one's, and never more.
+   */
   deadlineMs?: number
   /** Whether `uncaughtException` and `unhandledRejection` start a drain and then exit with 1. Default false. */
   drainOnCrash?: boolean
@@ -111,7 +114,7 @@ export const DEFAULTS = {
 } as const satisfies Settings
 
 /** The longest delay that Node's timers take: 2^31 - 1 ms, about 24.8 days. Anything above fires at once. */
-const LONGEST_MS = 2 ** 31 - 1
+export const LONGEST_MS = 2 ** 31 - 1
 
 function refuse(name: string, value: unknown, allowed: string): never {
   throw new LameduckError('ERR_LAMEDUCK_OPTION', `${name} is ${inspect(value, { depth: 0 })}; allowed: ${allowed}`)
@@ -229,7 +232,7 @@ function lameduckOf(own: number | undefined, { lameduckMs, deadlineMs }: { lamed
 
 /** What a single drain may do differently from the options of `wrap`. */
 export interface DrainOptions {
-  /** Hard limit in milliseconds from this call, hooks included. */
+  /** Hard limit in milliseconds from this call, hooks included. Default: the option `deadlineMs`, and under a supervisor at most its own. */
   deadlineMs?: number
   /** Length of the lame duck in milliseconds. */
   lameduckMs?: number
@@ -243,10 +246,14 @@ export interface QuietOptions {
   timeoutMs?: number
 }
 
+/** The `deadlineMs` of this process's supervisor, which takes the place of the default. Whoever began the drain: at its end the process is killed. */
+const SUPERVISED = Symbol.for('lameduck.supervisedDeadlineMs')
+
 /** How one drain is to go. @throws {LameduckError} `ERR_LAMEDUCK_OPTION` */
 export function plan(options: DrainOptions, settings: Settings): Required<DrainOptions> {
   checkKeys('options', options, { deadlineMs: 0, lameduckMs: 0, reason: '' })
-  const { deadlineMs = settings.deadlineMs, reason = 'drain()' } = options
+  const supervised = (globalThis as { [SUPERVISED]?: number })[SUPERVISED]
+  const { deadlineMs = Math.min(settings.ownDeadlineMs ?? Infinity, supervised ?? settings.deadlineMs), reason = 'drain()' } = options
   checkDuration('options.deadlineMs', deadlineMs)
   check('options.reason', reason, typeof reason === 'string', 'a string')
   // With no less time than the options left there is no reason to shorten it.

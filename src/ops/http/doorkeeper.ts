@@ -20,6 +20,9 @@ const UNKNOWN = new Problem(401, 'ERR_LAMEDUCK_OPS_TOKEN', 'a valid token is nee
 /** `Bearer` and a token of a length that may be one. */
 const BEARER = new RegExp(`^Bearer +([A-Za-z0-9\\-._~+/]{${SHORTEST_TOKEN},}=*)$`, 'i')
 
+/** For routes that are for everybody. */
+const NOBODY: Omit<Principal, 'from'> = { name: '-', scopes: new Set() }
+
 /** Where a request comes from: `address:port`, or `unix`. */
 export function fromOf(socket: Socket): string {
   const { remoteAddress, remotePort } = socket
@@ -66,6 +69,8 @@ export class Doorkeeper {
   #known = new WeakSet<Socket>()
   /** Connections that came in through our own unix socket. One of an application that listens on a unix socket is another matter. */
   #insiders = new WeakSet<Socket>()
+  /** Requests that anybody may make. */
+  #anybodys = new WeakSet<IncomingMessage>()
 
   /** @throws {LameduckError} `ERR_LAMEDUCK_OPTION` for a token file that cannot be used. */
   constructor(settings: Settings, authorize: Authorize | undefined, note: (what: Record<string, unknown>) => void, log: (message: string) => void) {
@@ -86,6 +91,17 @@ export class Doorkeeper {
   /** Whether somebody was authorised on this connection. */
   knows(socket: Socket): boolean {
     return this.#known.has(socket)
+  }
+
+  /** Who asks for what anybody may. */
+  anybody(req: IncomingMessage): Principal {
+    this.#anybodys.add(req)
+    return { ...NOBODY, from: fromOf(req.socket) }
+  }
+
+  /** Whether it asks for that. */
+  isAnybodys(req: IncomingMessage): boolean {
+    return this.#anybodys.has(req)
   }
 
   reload(): { tokens: number; failed: string[] } {

@@ -5,7 +5,7 @@ import type { Settings } from '../options.ts'
 import type { Audit } from './audit.ts'
 import { readJson } from './body.ts'
 import { Calls } from './calls.ts'
-import { Doorkeeper, fromOf, neighbourhood, type Authorize } from './doorkeeper.ts'
+import { Doorkeeper, neighbourhood, type Authorize } from './doorkeeper.ts'
 import { Guard, targetOf, type Target } from './guard.ts'
 import { openListener, type Listener, type Refuse } from './listener.ts'
 import { openApiRoute } from './openapi.ts'
@@ -63,9 +63,6 @@ interface Visit {
   match?: Match | undefined
   who?: Principal
 }
-
-/** For routes that are for everybody. */
-const NOBODY: Omit<Principal, 'from'> = { name: '-', scopes: new Set() }
 
 function checkScope({ scope }: Route, { scopes, name }: Principal): void {
   if (scope === null || scopes.has(scope)) return
@@ -167,6 +164,7 @@ class Door implements Endpoint {
       upgrade: (req, socket, head, refuse) => void this.#upgrade(req, socket as Socket, head, {}, refuse),
       insider: socket => this.#keeper.insider(socket),
       known: socket => this.#keeper.knows(socket),
+      isAnybodys: req => this.#keeper.isAnybodys(req),
       refused: (socket, status, code) => {
         this.#refusals.count({ who: '-', from: socket ? neighbourhood(socket) : '-', status, code })
       },
@@ -220,8 +218,7 @@ class Door implements Endpoint {
     const target = visit.target = targetOf(req.url ?? '', prefix)
     const match = visit.match = this.#router.match(target.segments)
     const method = req.method === 'HEAD' ? 'GET' : req.method ?? ''
-    const from = fromOf(req.socket)
-    if (match?.entries.get(method)?.route.scope === null) visit.who = { ...NOBODY, from }
+    if (match?.entries.get(method)?.route.scope === null) visit.who = this.#keeper.anybody(req)
     else visit.who = await this.#keeper.admit(req, target.path)
     const entry = entryFor(match, method)
     checkScope(entry.route, visit.who)

@@ -25,6 +25,8 @@ export interface Visitors {
   insider(socket: Socket): void
   /** Whether a request on it was authorised. */
   known(socket: Socket): boolean
+  /** Whether anybody may ask for this: a probe. */
+  isAnybodys(req: IncomingMessage): boolean
   /** Somebody was sent away before there was a request. */
   refused(socket: Socket | undefined, status: number, code: string): void
 }

@@ -168,10 +168,13 @@ export class Sockets {
     return this.#open(peer, socket)
   }
 
-  /** Whether it may go for another: nobody was authorised on it, and no whole request is being answered with anything but a refusal. */
+  /** Whether it may go for another: nobody was authorised on it, and no whole request is being answered with anything but a refusal, or is a probe. */
   #mayGo(peer: Peer): boolean {
     const { socket, busy, req } = peer
-    return socket === undefined || (!this.#visitors.known(socket) && (busy === 0 || req?.complete === false || this.#turnstile.holds(peer)))
+    if (socket === undefined) return true
+    if (this.#visitors.known(socket)) return false
+    if (busy === 0 || req?.complete === false || this.#turnstile.holds(peer)) return true
+    return busy === 1 && req !== undefined && this.#visitors.isAnybodys(req)
   }
 
   /** Soon, and then after what has arrived meanwhile was read: it may have a token. */

@@ -13,14 +13,15 @@ function verdict(ok: boolean): Reply {
  * `stuckMs` is dead, unless it stands still for a diagnosis.
  */
 export function probeRoutes({ main, view, settings }: Bench): Route[] {
+  const { timeoutMs } = settings.health
   let asking: Promise<Readiness | undefined> | undefined
-  const ask = async (): Promise<Readiness | undefined> => {
-    // A main thread that misses a few beats, as by a long GC, is no reason to leave the rotation; a pause of our own making is, and will last.
-    if (view.pause) return undefined
-    return main.call<Readiness>('readiness', undefined, { timeoutMs: settings.health.timeoutMs }).catch(() => undefined)
-  }
+  // A main thread that misses a few beats, as by a long GC, is no reason to leave the rotation; a pause of our own making is, and will last.
+  // Nor is one worth a question that has not come to its timers for longer than an answer may take: strangers' connections would wait for it.
+  const inVain = () => view.pause !== undefined || view.blockedMs > timeoutMs
+  // For a call 0 would be for ever.
+  const ask = () => view.unless(inVain, main.call<Readiness>('readiness', undefined, { timeoutMs: Math.max(1, timeoutMs) }))
   // One question at a time, however many ask: anybody may, and it is the application's thread that answers.
-  const readiness = (): Promise<Readiness | undefined> => asking ??= ask().finally(() => {
+  const readiness = async (): Promise<Readiness | undefined> => inVain() ? undefined : asking ??= ask().finally(() => {
     asking = undefined
   })
   const probe = (path: string, summary: string, description: string, handler: Route['handler']): Route => ({

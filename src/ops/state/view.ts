@@ -56,13 +56,18 @@ export class View {
 
   /** What the main thread answers; undefined as soon as it does not come to its timers any more, or when it fails. */
   unlessBlocked<T>(answer: Promise<T>): Promise<T | undefined> {
+    return this.unless(() => this.blockedMs > 0, answer)
+  }
+
+  /** What the main thread answers; undefined as soon as there is no use in waiting, or when it fails. */
+  unless<T>(inVain: () => boolean, answer: Promise<T>): Promise<T | undefined> {
     return new Promise(resolve => {
       const done = (value?: T) => {
         clearInterval(look)
         resolve(value)
       }
       const look = setInterval(() => {
-        if (this.blockedMs > 0) done()
+        if (inVain()) done()
       }, LOOK_MS)
       answer.then(done, () => done())
     })
