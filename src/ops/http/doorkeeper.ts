@@ -24,7 +24,7 @@ const BEARER = new RegExp(`^Bearer +([A-Za-z0-9\\-._~+/]{${SHORTEST_TOKEN},}=*)$
 const NOBODY: Omit<Principal, 'from'> = { name: '-', scopes: new Set() }
 
 /** Where a request comes from: `address:port`, or `unix`. */
-export function fromOf(socket: Socket): string {
+function fromOf(socket: Socket): string {
   const { remoteAddress, remotePort } = socket
   if (remoteAddress === undefined) return 'unix'
   const address = plainAddress(remoteAddress)
