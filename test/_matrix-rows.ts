@@ -15,7 +15,7 @@ export const ROWS: Record<number, Row> = {
   4: { title: 'handshakes that wait in the accept queue' },
   5: {
     title: 'a connect between the last accept and the listener\'s close',
-    elsewhere: 'no server can serve it: counted by `npm run bench -- interval` (clients that come back at once), and behind proxies in [proxies.md](proxies.md#nginx)',
+    elsewhere: 'no server can serve it: counted by `npm run bench -- interval` (those that come back at once: [README](../README.md#options)), and behind proxies ([proxies.md](proxies.md#nginx))',
   },
   6: { title: 'a socket that never sent a byte' },
   7: { title: 'half a head, then silence' },
