@@ -37,6 +37,8 @@ export class Site {
   readonly port: number
   readonly control = join(this.folder, 'control')
   readonly variables = join(this.folder, 'variables')
+  /** Who goes on asking also when a test fails would keep its process for ever. */
+  readonly visitors: Visitor[] = []
   run!: Child
 
   constructor(port: number) {
@@ -58,6 +60,7 @@ export class Site {
       if (error instanceof Error && site.run) error.message += `\n${site.run.stderr}`
       throw error
     } finally {
+      await Promise.all(site.visitors.map(visitor => visitor.stop()))
       await site.run?.close()
       rmSync(site.folder, { recursive: true, force: true })
     }
@@ -113,6 +116,7 @@ export class Visitor {
   #asking: Promise<void>
 
   constructor(site: Site) {
+    site.visitors.push(this)
     this.#asking = this.#ask(site)
   }
 
@@ -124,7 +128,7 @@ export class Visitor {
   async #ask({ port }: Site): Promise<void> {
     while (!this.#over) {
       try {
-        const response = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } })
+        const response = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' }, signal: AbortSignal.timeout(60_000) })
         this.versions.add((await response.json() as Who).version)
         this.answered++
       } catch (error) {
