@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import net, { type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from '../bench/_ports.ts'
 import type { Status } from '../src/cluster/index.ts'
 import { Client } from './_client.ts'
@@ -134,6 +135,8 @@ export class Visitor {
       } catch (error) {
         this.failed.push(error)
       }
+      // Without a pause it would be all that the machine does.
+      await sleep(5)
     }
   }
 }
