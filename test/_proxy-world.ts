@@ -26,9 +26,8 @@ export async function startExample(t: TestContext, name: ProxyName, variant: Var
 }
 
 /**
- * Restarts under load lose no GET, execute nothing that fails, and lose one POST each at the most: what no listener of its own can prevent is a
- * connection that is completed between its last accept and its close. How often is in bench/results; more often on a machine with more to do
- * than it has cores.
+ * Restarts under load lose no GET, execute nothing that fails, and lose one POST each at the most: nginx may send one on a kept connection as the
+ * app closes it. How often is in bench/results; more often on a machine with more to do than it has cores.
  */
 export async function losesHardlyAPost({ upstream, proxy, port }: { upstream: Upstream, proxy: Proxy, port: number }, restarts: number): Promise<void> {
   const { get, post, restarts: done } = await rollingRestart({ port, upstream, restarts, paceMs: 500 })

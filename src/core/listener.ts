@@ -1,39 +1,8 @@
 import cluster from 'node:cluster'
 import { renameSync, statSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
+import { AcceptQueue } from './accept-queue.ts'
 import { turn } from './turn.ts'
-
-/**
- * At most this long, and this many accepts, when connections arrive without end. What waited when the drain began is within
- * that: Node's backlog is 511 by default, the kernel's limit 4,096.
- */
-const LONGEST_MS = 5_000
-const MOST_TURNS = 4_096
-
-/**
- * Accepts what waits in the accept queue: handshakes that the kernel completed get a RST when the listener closes. Node
- * accepts one connection per loop iteration, so this goes on until two iterations brought nothing new.
- */
-async function emptyAcceptQueue(server: net.Server, accepted: () => number): Promise<void> {
-  const until = performance.now() + LONGEST_MS
-  for (let calm = 0, turns = 0; calm < 2 && turns < MOST_TURNS && performance.now() < until && server.listening; turns++) {
-    const before = accepted()
-    await turn()
-    calm = accepted() === before ? calm + 1 : 0
-  }
-}
-
-/** Node's own for `listen()`. */
-const BACKLOG = 511
-
-/**
- * How many may wait in the accept queue. Linux takes it from a further listen(2) on the same socket (listen(2), Notes), and then drops the
- * SYN of who finds the queue full. Node has no public way to it; where this one is missing, the queue stays as long as it was.
- */
-function limitQueue(server: net.Server, backlog: number): void {
-  const { _handle: handle } = server as { _handle?: { listen?(backlog: number): number } | null }
-  handle?.listen?.(backlog)
-}
 
 /** Which file is at a path. Undefined when there is none, or it cannot be told (an abstract socket, a folder without access). */
 function inode(path: string): number | undefined {
@@ -148,21 +117,16 @@ export class Listener {
   /** Accepts what waits, then closes the listener alone. */
   async close(accepted: () => number): Promise<void> {
     this.#removePath()
-    const limits = this.#limitsQueue
-    if (limits) limitQueue(this.#server, 0)
-    await emptyAcceptQueue(this.#server, accepted)
-    // Should another process have the same socket, it goes on with a queue.
-    if (limits) limitQueue(this.#server, BACKLOG)
+    const queue = new AcceptQueue(this.#server, accepted, this.#ownsQueue)
+    await queue.empty().catch(error => this.#fault('emptying the accept queue', error))
     this.giveUp()
+    queue.unplug()
   }
 
-  /**
-   * Whoever connects while the queue is emptied comes in behind our last look, and his request gets a RST. With next to no queue his
-   * SYN is dropped instead: a second later he is refused, or already served by a successor, and has sent nothing. Not where systemd holds
-   * the socket: there the queue waits for the next process.
-   */
-  get #limitsQueue(): boolean {
-    return process.platform === 'linux' && !this.shared && !process.env.LISTEN_FDS && typeof this.#server.address() === 'object'
+  /** Bound by this process: what it was given as a file descriptor (by systemd) or a handle (by its parent) others have, too. */
+  get #ownsQueue(): boolean {
+    const { _connectionKey: key = '' } = this.#server as { _connectionKey?: string }
+    return !this.shared && /^[46]:/.test(key)
   }
 
   /**
