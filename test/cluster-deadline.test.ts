@@ -36,18 +36,16 @@ async function hanging(app: Partial<App>, deadlineMs: number | undefined, run: (
   }
 }
 
-for (const [what, own, supervisors, holds, more] of [
+for (const [what, own, supervisors, holds] of [
   ['without one of its own a worker has all the time of the supervisor, also more than the default of wrap()', undefined, 60_000, 60_000],
   ['without one of either it is 25 s, as without a supervisor', undefined, undefined, 25_000],
   ['what wrap() was given holds where it is less', 8_000, 60_000, 8_000],
   ['a worker that wants more than it gets is told so, and not cut off in its belief', 60_000, 9_000, 9_000],
-  ['what an older copy of lameduck was given, which does not tell it, is not made longer', 8_000, 60_000, 8_000, { older: true }],
-  ['an older copy of lameduck, which may want more, is told of less than its default', undefined, 9_000, 9_000, { older: true }],
 ] as const) {
   test(`a deadline: ${what}`, async () => {
     const it = new World(await freePort(), {})
     const plans = join(it.folder, 'plans')
-    it.app = { ...it.app, plans, ...more, ...(own === undefined ? { noDeadline: true } : { options: { deadlineMs: own } }) }
+    it.app = { ...it.app, plans, ...(own === undefined ? { noDeadline: true } : { options: { deadlineMs: own } }) }
     try {
       await it.start({ workers: 1, deadlineMs: supervisors as number }).ready
       assert.equal((await it.supervisor.stop()).outcome, 'clean')

@@ -49,15 +49,20 @@ test('stoppable gives the same server back, with a stop() that returns nothing',
   assert.equal(server.listening, false)
 })
 
-test('stoppable twice on one server: the grace of the last one counts', async () => {
-  const server = stoppable(stoppable(http.createServer(), Infinity), 100)
-  server.on('request', () => {})
+/** A request that is never answered is cut by its limit, and the stop says so. */
+async function stopsByForce(server: http.Server & WithStop): Promise<void> {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const lost = fetch(`http://127.0.0.1:${(server.address() as { port: number }).port}`).catch((error: Error) => error.message)
   await once(server, 'request')
   assert.deepEqual(await new Promise(resolve => server.stop((...args) => resolve(args))), [undefined, false])
   assert.equal(await lost, 'fetch failed')
+}
+
+test('stoppable twice on one server: the grace of the last one counts', async () => {
+  const server = stoppable(stoppable(http.createServer(), Infinity), 100)
+  server.on('request', () => {})
+  await stopsByForce(server)
 })
 
 test('a limit that a drop-in was given holds for a drain that a supervisor begins, too; a default does not', () => {
@@ -78,14 +83,7 @@ test('a drop-in that has all the time in the world stops in its supervisor\'s, a
   scope[key] = 300
   const server = stoppable(http.createServer(() => {}))
   try {
-    for (let i = 0; i < 2; i++) {
-      server.listen(0, '127.0.0.1')
-      await once(server, 'listening')
-      const lost = fetch(`http://127.0.0.1:${(server.address() as { port: number }).port}`).catch((error: Error) => error.message)
-      await once(server, 'request')
-      assert.deepEqual(await new Promise(resolve => server.stop((...args) => resolve(args))), [undefined, false])
-      assert.equal(await lost, 'fetch failed')
-    }
+    for (let i = 0; i < 2; i++) await stopsByForce(server)
   } finally {
     delete scope[key]
   }

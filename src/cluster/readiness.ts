@@ -65,7 +65,7 @@ export class Readiness {
     const duck = duckOf(server)
     if (!duck) return (await connects(server)) ? undefined : 'it does not take connections'
     if (this.#path === false) return undefined
-    // Without a request where lameduck itself would answer it (an older copy does not say so): one costs some 75 ms of CPU time, and this is done for ever.
+    // Without a request where lameduck itself would answer it: one costs some 75 ms of CPU time, and this is done for ever.
     if (duck.readyPath === this.#path) return (await duck.readiness()).ready ? undefined : `${this.#path} says 503`
     // Another answer comes from the application: it has no such endpoint (`health: false`, another path).
     const status = await probe(server, this.#path)

@@ -1,3 +1,5 @@
+import { contain } from '../core/contain.ts'
+
 /** Hears what something has to wait for; undefined: for nothing any more. */
 export type Waiting = (why: string | undefined) => void
 
@@ -15,13 +17,7 @@ export class Wait {
   hear(listener: Waiting | undefined): void {
     if (!listener) return
     // One that throws is nobody's reason to stop.
-    const careful: Waiting = why => {
-      try {
-        listener(why)
-      } catch (error) {
-        process.emitWarning(error instanceof Error ? error : String(error))
-      }
-    }
+    const careful: Waiting = why => contain(() => listener(why), error => process.emitWarning(error instanceof Error ? error : String(error)))
     this.#listeners.push(careful)
     if (this.#why !== undefined) careful(this.#why)
   }

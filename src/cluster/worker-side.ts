@@ -1,5 +1,4 @@
 import cluster from 'node:cluster'
-import type { Duck } from '../core/duck.ts'
 import type { DrainReport } from '../core/report.ts'
 import { turn } from '../core/turn.ts'
 import { isOurs, type DuckState, type FromWorker, type ToWorker, type Vitals, type WorkerSettings } from './messages.ts'
@@ -9,9 +8,6 @@ import { duckOf, Servers } from './worker-servers.ts'
 
 /** After its deadline an orphan gets so long. */
 const LAST_MS = 2_000
-
-/** What `wrap()` has always had as its `deadlineMs`. */
-const OLD_DEFAULT_MS = 25_000
 
 // The lifecycle layer of a worker.
 // oxlint-disable-next-line unicorn/no-process-exit
@@ -30,7 +26,8 @@ export class WorkerSide {
     this.#settings = settings
     // For the maintenance endpoint of this process: it asks for a replacement before a pause.
     Object.defineProperty(globalThis, Symbol.for('lameduck.supervised'), { value: true, configurable: true })
-    // For a drain that begins before we are told of one: by a Ctrl-C to the whole group, or by the application itself.
+    // After this it is killed: so each drain ends by then, with its report, also one that begins before we are told of it, by a Ctrl-C to the whole
+    // group or by the application itself. The application may want less.
     Object.defineProperty(globalThis, Symbol.for('lameduck.supervisedDeadlineMs'), { value: settings.deadlineMs, configurable: true })
     this.#responses = new Responses(settings.readyPath)
     this.#servers = new Servers(() => this.#changed(), server => this.#responses.watch(server))
@@ -92,19 +89,11 @@ export class WorkerSide {
     if (this.#leaving) return
     this.#leaving = true
     const plan = { reason, ...(signal === 'SIGINT' && { lameduckMs: 0 }) }
-    const reports = await Promise.all([...this.#servers.ducks].map(duck => duck.drain({ ...plan, ...this.#deadlineOf(duck) })))
+    const reports = await Promise.all([...this.#servers.ducks].map(duck => duck.drain(plan)))
     // A signal may have come after the message, and begun a drain of its own, which ends with this one: what follows must be no second signal to it.
     await turn()
     if (reports.some(({ outcome }) => outcome === 'resumed')) this.#leaving = false
     else this.#leave(signal, reports)
-  }
-
-  /** After the supervisor's it is killed: so its drain ends by then, with its report. The application may want less. */
-  #deadlineOf(duck: Duck): { deadlineMs?: number } {
-    const { deadlineMs } = this.#settings
-    if ('deadlineMs' in duck) return { deadlineMs: Math.min(duck.deadlineMs ?? Infinity, deadlineMs) }
-    // An older copy of this package, which the application brought along, does not say what it wants: at most its default, one hopes.
-    return deadlineMs < OLD_DEFAULT_MS ? { deadlineMs } : {}
   }
 
   #leave(signal: 'SIGTERM' | 'SIGINT', reports: DrainReport[]): void {
