@@ -55,6 +55,16 @@ for (const kind of KINDS) {
     assert.ok(report.durationMs < 4_500, `${report.durationMs} ms`)
   })
 
+  scenario('a client whose flood makes Node give the session up, with a request in flight: the drain was forced, and the report names the request', async ({ duck, executed }, peer) => {
+    peer.request('/hang?x=1', { id: `hang-${kind}` })
+    await until('in flight', () => executed.length === 1)
+    const drained = duck.drain()
+    await until('GOAWAY', () => peer.goaways.length > 0)
+    peer.socket.write(Buffer.concat(Array.from({ length: 20_000 }, () => frame(FRAME.ping, 0, 0, Buffer.alloc(8)))))
+    const report = await drained
+    assert.deepEqual([report.outcome, report.forcedBy, ...ends(report)], ['forced', 'data', 'protocol of active GET /hang'])
+  }, UNHURRIED)
+
   scenario('a client that opens streams without end after GOAWAY: none is executed, what was in flight is answered, and it is destroyed in the end', async ({ duck, executed }, peer) => {
     const first = peer.request('/gate', { id: `first-${kind}` })
     await until('in flight', () => executed.length === 1)

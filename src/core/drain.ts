@@ -217,7 +217,7 @@ export class Drain {
     const now = sum(this.#stage.trackers)
     const before = this.#before
     // An unknown one may have had a request in flight.
-    const cut = this.#destroyed.some(({ why, unsentBytes }) => unsentBytes > 0 || why === 'unknown' || why === 'timeout')
+    const cut = this.#destroyed.some(({ why, unsentBytes }) => unsentBytes > 0 || ['unknown', 'timeout', 'protocol'].includes(why))
     const forcedBy = this.#forcedBy ?? (cut ? 'data' as const : undefined)
     return {
       outcome: resumed ?? (forcedBy ? 'forced' : 'clean'),

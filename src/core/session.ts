@@ -25,6 +25,11 @@ interface Exchange {
   closed: (() => void) | undefined
 }
 
+/** Node has given the whole session up: its peer broke the protocol, or flooded it. */
+function isCut(stream: ServerHttp2Stream): boolean {
+  return (stream.errored as NodeJS.ErrnoException | null)?.code === 'ERR_HTTP2_ERROR'
+}
+
 /** One that its client will ask for again: see `event-stream.ts`. */
 function isEventStream({ stream, headers }: Exchange): boolean {
   return headers[':method'] === 'GET' && !stream.destroyed && isEventStreamType(stream.sentHeaders?.['content-type'])
@@ -83,7 +88,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   }
 
   get state(): ConnectionState {
-    for (const { stream } of this.#open) if (!stream.destroyed) return 'active'
+    for (const { stream } of this.#open) if (!stream.destroyed || isCut(stream)) return 'active'
     if (this.#away || this.#http2.closed || this.#http2.destroyed) return 'closing'
     return this.#used ? 'idle' : 'fresh'
   }
@@ -149,7 +154,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   }
 
   inFlight(): InFlight[] {
-    const open = [...this.#open].filter(({ stream }) => !stream.destroyed)
+    const open = [...this.#open].filter(({ stream }) => !stream.destroyed || isCut(stream))
     const carrier = carrierOf(this.socket)
     return open.map(({ headers, since }) => ({
       method: headers[':method'] ?? '',
@@ -246,8 +251,9 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   }
 
   #forget(exchange: Exchange): void {
-    this.#open.delete(exchange)
     const { stream } = exchange
+    if (isCut(stream) && this.#tracking.leaving) this.#report('protocol')
+    this.#open.delete(exchange)
     // The client's reset is no answer, nor is one of ours that cut it short.
     if (stream.headersSent && !stream.aborted && stream.rstCode === NO_ERROR && !isAside(stream)) this.#tracking.served()
   }
