@@ -1,7 +1,7 @@
 /** What `npm run conformance` found, and the page that is written from it. */
 import { ROWS } from '../test/_matrix-rows.ts'
 
-export const transports = ['http', 'https'] as const
+export const transports = ['http', 'https', 'h2c', 'h2'] as const
 export type Transport = typeof transports[number]
 
 /** Verdicts by library, and by major version of Node. */
@@ -30,7 +30,7 @@ const NOT_ASKED = '–'
 /** How bad a verdict is. What is not named here lost or broke something. */
 const kinds: [string, (verdict: string) => boolean][] = [
   ['right', verdict => verdict === OK],
-  ['impolite', verdict => /^(no close|early|\d{3})$/.test(verdict)],
+  ['impolite', verdict => /^(no close|no GOAWAY|early|\d{3})$/.test(verdict)],
   ['slow', verdict => /^(late|hang|stays open|listens on)$/.test(verdict)],
   ['broken', () => true],
 ]
@@ -48,6 +48,7 @@ const legend: Record<string, string> = {
   'listens on': 'new connections were accepted until that limit',
   'late': 'it ended, but at that limit and not when it could have',
   'stays open': 'the connection was kept after its last answer, until some timeout',
+  'no GOAWAY': 'an HTTP/2 session ended without one: the client cannot tell what may be tried again',
   'no close': 'answered, and the connection was closed behind it, but no `Connection: close` had said so: the next request may cross the FIN',
   'early': 'half a request head was cut off at once: no time to complete it',
   '101, 503 …': 'another status than was asked for',
@@ -165,7 +166,7 @@ ${runs.join('\n')}
 
 ## Right, of those that could be asked
 
-Over http and over https, by scenario of the list: one with several variants is right when all of them are. The percentages are over all
+Over each of the four, by scenario of the list: one with several variants is right when all of them are. The percentages are over all
 versions of Node, and each variant has its share in its scenario's. Slow: late, hang, stays open, listens on. Impolite: no close, early, another status.
 Broken: the rest.
 
@@ -184,6 +185,14 @@ ${matrix(data, 'http', libraries, nodes)}
 ## Over https
 
 ${matrix(data, 'https', libraries, nodes)}
+
+## Over HTTP/2 without TLS (h2c)
+
+${matrix(data, 'h2c', libraries, nodes)}
+
+## Over HTTP/2 with TLS (h2)
+
+${matrix(data, 'h2', libraries, nodes)}
 
 ## In the list, and no row here
 

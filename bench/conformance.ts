@@ -1,8 +1,8 @@
 /**
- * npm run conformance                every library, over http and https, on this version of Node
+ * npm run conformance                every library, over http, https and HTTP/2, on this version of Node
  *   --peer NAME (may be repeated)    only these libraries
  *   --node PATH (may be repeated)    on these versions of Node instead
- *   --over http|https                only this one
+ *   --over http|https|h2c|h2         only this one
  *   --jobs N                         so many at a time, 2 unless told otherwise
  *   --verbose                        what failed, in the words of its assertion
  *
@@ -51,7 +51,7 @@ function run(job: Job): Promise<Run> {
     cwd: root,
     execPath: job.node,
     execArgv: ['--import', 'tsx', ...reporter],
-    env: { ...process.env, NODE_OPTIONS: '', LAMEDUCK_AUTOPSY: '1', LAMEDUCK_PEER: job.library, LAMEDUCK_TLS: job.over === 'https' ? '1' : '' },
+    env: { ...process.env, NODE_OPTIONS: '', LAMEDUCK_AUTOPSY: '1', LAMEDUCK_PEER: job.library, LAMEDUCK_OVER: job.over },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   })
   let stderr = ''

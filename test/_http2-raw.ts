@@ -41,6 +41,8 @@ export function uint32(...values: number[]): Buffer {
 export class RawPeer {
   readonly socket: net.Socket
   readonly frames: Frame[] = []
+  /** The ids of the requests, by their streams. */
+  readonly asked = new Map<number, string>()
   end: End = 'open'
   #pending = Buffer.alloc(0)
   #next = 1
@@ -68,6 +70,7 @@ export class RawPeer {
   request(path: string, { id = '', method = 'GET', ends = true, more = false }: { id?: string; method?: string; ends?: boolean; more?: boolean } = {}): number {
     const stream = this.#next
     this.#next += 2
+    this.asked.set(stream, id)
     this.socket.write(this.head(stream, path, { id, method, ends, more }))
     return stream
   }

@@ -7,10 +7,14 @@ import { wrap, type Duck, type Options } from '../src/core/index.ts'
 import { app } from './_app.ts'
 import { freshId } from './_client.ts'
 import { leftover } from './_leftovers.ts'
-import { addressOf, CERTIFICATE, exchange, listen, QUICK, sendRaw } from './_world.ts'
+import { addressOf, CERTIFICATE, exchange, listen, QUICK, sendRaw, siteOf, type World } from './_world.ts'
 
 export const KINDS = ['h2c', 'h2'] as const
 export type Kind = (typeof KINDS)[number]
+
+export function isHttp2(over: string): over is Kind {
+  return (KINDS as readonly string[]).includes(over)
+}
 
 /** What became of one stream. */
 export interface Outcome {
@@ -134,6 +138,23 @@ export async function startHttp2(kind: Kind, options: Options = {}, how: { unix?
     connect: client => connectTo(server, client),
     async close() {
       await duck.abort('the test is over')
+    },
+  }
+}
+
+/** node:http2 for the scenarios, with the application of all of them. */
+export function http2World(kind: Kind): World {
+  return {
+    name: kind,
+    tls: kind === 'h2',
+    lacks: ['catch'],
+    async start(_app, setup = {}) {
+      const executed: string[] = []
+      // For the suite, which needs no more than it has in common with those, it is an http.Server.
+      const server = createHttp2(kind, executed, () => duck.signal) as unknown as http.Server
+      const duck = wrap(server, { ...QUICK, ...setup.options })
+      await listen(server, setup.unix)
+      return siteOf(server, duck, executed)
     },
   }
 }

@@ -36,6 +36,7 @@ const messages: [RegExp, Verdict][] = [
   [/no (an answer|a 1xx|\d+ bytes) within|the drain did not end|timed out/, 'hang'],
   [/no the end of listening|still listening/, 'listens on'],
   [/no the end of the connection within/, 'stays open'],
+  [/no GOAWAY/, 'no GOAWAY'],
   [/said close/, 'early close'],
   [/executed and never answered/, 'ghost'],
   [/no the execution within/, 'lost'],

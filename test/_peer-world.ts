@@ -1,6 +1,8 @@
+import type http from 'node:http'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { peer, type PeerName } from '../bench/_peers.ts'
+import { createHttp2, isHttp2, type Kind } from './_http2.ts'
 import { addressOf, createServer, exchange, listen, QUICK, sendRaw, type Setup, type Site, type World } from './_world.ts'
 
 /** How long after its own limit a drain is given up. */
@@ -27,16 +29,16 @@ function bounded(drained: Promise<unknown>, graceMs: number): Promise<undefined>
   return all
 }
 
-/** node:http or node:https, drained by another library. */
-export function peerWorld(name: PeerName, isTls: boolean): World {
+/** A server of Node, drained by another library. */
+export function peerWorld(name: PeerName, over: Kind | 'http' | 'https'): World {
   return {
-    name: `${name}, ${isTls ? 'https' : 'http'}`,
-    tls: isTls,
+    name: `${name}, ${over}`,
+    tls: over === 'https' || over === 'h2',
     lacks: ['catch', 'duck', 'signal', 'admit', 'health'],
     async start(app, setup = {}) {
       const executed: string[] = []
       const sockets = new Set<Socket>()
-      const server = createServer(isTls, setup.server, (req, res) => {
+      const server = isHttp2(over) ? createHttp2(over, executed) as unknown as http.Server : createServer(over === 'https', setup.server, (req, res) => {
         const reply = app(exchange(executed, req, res, undefined))
         if (reply instanceof Promise) reply.then(value => sendRaw(res, value), () => res.destroy())
         else sendRaw(res, reply)

@@ -206,7 +206,7 @@ export async function turns(count = 5): Promise<void> {
   for (let i = 0; i < count; i++) await turn()
 }
 
-async function until(done: () => boolean, what: string, ms = 5_000): Promise<void> {
+export async function until(done: () => boolean, what: string, ms = 5_000): Promise<void> {
   for (const watch = new Stopwatch(); !done(); await turn()) {
     if (watch.ranMs > ms) throw new Error(`no ${what} within ${ms} ms`)
   }

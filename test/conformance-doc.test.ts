@@ -38,7 +38,7 @@ test('conformance: each number of the list is a row of the page, or says why it 
 
 /** The scenarios of the suite as it is now, each with its row. */
 async function suite(over: Transport): Promise<unknown> {
-  const child = new Child('../_matrix.ts', [], { ipc: true, env: { LAMEDUCK_PEER: 'lameduck', LAMEDUCK_TLS: over === 'https' ? '1' : '' } })
+  const child = new Child('../_matrix.ts', [], { ipc: true, env: { LAMEDUCK_PEER: 'lameduck', LAMEDUCK_OVER: over } })
   try {
     return await new Promise((resolve, reject) => {
       // It goes on to run them: nobody waits for that.
@@ -114,7 +114,7 @@ for (const library of libraries) {
   test(`conformance: ${library} is drained by a call, without a signal and without the end of the process`, async () => {
     const listeners = () => process.eventNames().map(event => [event, process.listenerCount(event as 'SIGTERM')])
     const before = listeners()
-    const site = await peerWorld(library as Parameters<typeof peerWorld>[0], false).start(() => ({ body: 'hello' }))
+    const site = await peerWorld(library as Parameters<typeof peerWorld>[0], 'http').start(() => ({ body: 'hello' }))
     try {
       assert.deepEqual(listeners(), before)
       const client = await Client.open(site.address)
