@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import http2 from 'node:http2'
+import { describe } from 'node:test'
 import { frame, FRAME, RawPeer, uint32 } from './_http2-raw.ts'
 import { scenario, until, type Scenario, type Stage } from './_scenario.ts'
 import { Stopwatch } from './_stopwatch.ts'
@@ -20,8 +21,12 @@ function assertAnsweredOrRefused({ site }: Stage, peer: RawPeer, stream: number,
   assert.ok(refused, 'sent and never answered')
 }
 
-/** HTTP/2 sessions. */
+/** The conformance suite of HTTP/2: what the client of a session sees. */
 export function sessions(world: World): void {
+  describe(world.name, { concurrency: 8 }, () => register(world))
+}
+
+function register(world: World): void {
   let serial = 0
   const freshId = () => `${world.name}-${++serial}`
 
