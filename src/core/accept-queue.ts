@@ -11,8 +11,8 @@ const MOST_TURNS = 4_096
 /** Who still comes after so long is kept out. What waited before has been accepted by then. */
 const CROWDED_MS = 100
 
-/** Attempts to fill the queue ourselves, when nobody else was faster: no connection to ourselves can be made. */
-const MOST_IN_VAIN = 3
+/** Attempts to fill the queue ourselves: somebody else may be faster, or no connection to ourselves be possible. */
+const MOST_ATTEMPTS = 50
 
 /** Node's own backlog for `listen()`. */
 const BACKLOG = 511
@@ -60,17 +60,15 @@ export class AcceptQueue {
   async empty(): Promise<void> {
     const began = performance.now()
     const past = (ms: number) => performance.now() - began > ms
-    let left = MOST_IN_VAIN
-    for (let calm = 0, turns = 0; turns < MOST_TURNS && !past(LONGEST_MS) && this.#server.listening; turns++) {
+    if (this.#narrows) this.#widenAtClose()
+    for (let calm = 0, attempts = 0, turns = 0; turns < MOST_TURNS && !past(LONGEST_MS); turns++) {
       const before = this.#accepted()
       await turn()
-      const came = this.#accepted() > before
-      calm = came ? 0 : calm + 1
-      if (came) left = MOST_IN_VAIN
+      if (!this.#server.listening) return
+      calm = this.#accepted() === before ? calm + 1 : 0
       if (this.#narrows && past(CROWDED_MS)) this.#limit(NARROW)
       if (calm < 2) continue
-      if (!this.#narrows || await this.#plug()) return
-      if (--left === 0) return
+      if (!this.#narrows || await this.#plug() || ++attempts === MOST_ATTEMPTS) return
       if (!past(CROWDED_MS)) this.#limit(BACKLOG)
       calm = 0
     }
@@ -100,7 +98,6 @@ export class AcceptQueue {
     const { address, port } = this.#server.address() as net.AddressInfo
     const host = address === '::' || address === '0.0.0.0' ? '127.0.0.1' : address
     this.#limit(NARROW)
-    this.#widenAtClose()
     // One more than the limit makes a queue full.
     this.#plugs = Array.from({ length: NARROW + 1 }, () => net.connect({ host, port }).on('error', () => {}))
     // The handshake is over when connect(2) returns, which Node calls in its next tick. The loop has polled nothing meanwhile.
