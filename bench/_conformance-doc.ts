@@ -167,7 +167,7 @@ ${runs.join('\n')}
 ## Right, of those that could be asked
 
 Over each of the four, by scenario of the list: one with several variants is right when all of them are. The percentages are over all
-versions of Node, and each variant has its share in its scenario's. Slow: late, hang, stays open, listens on. Impolite: no close, early, another status.
+versions of Node, and each variant has its share in its scenario's. Slow: late, hang, stays open, listens on. Impolite: no close, no GOAWAY, early, another status.
 Broken: the rest.
 
 ${summary(data, libraries, nodes)}

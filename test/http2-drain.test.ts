@@ -238,6 +238,16 @@ for (const kind of KINDS) {
     assert.ok(report.durationMs >= QUICK.upgradedMs - 20, `${report.durationMs} ms`)
   })
 
+  scenario('two CONNECT tunnels beside a request that never ends: each is named, the request at the deadline', async ({ duck, server }, peer) => {
+    server.on('connect', (_req, res) => res.writeHead(200))
+    peer.open('/hang')
+    const tunnels = ['db:5432', 'cache:6379'].map(at => peer.open('', { ':method': 'CONNECT', ':authority': at, ':path': undefined }, { endStream: false }))
+    await Promise.all(tunnels.map(tunnel => new Promise(resolve => tunnel.once('response', resolve))))
+    const { outcome: how, forcedBy, closed, destroyed } = await duck.drain({ deadlineMs: 1_000 })
+    assert.deepEqual([how, forcedBy, closed], ['forced', 'deadline', 0])
+    assert.deepEqual(destroyed.map(({ why, path }) => `${why} ${path}`), ['upgraded db:5432', 'upgraded cache:6379', 'deadline /hang'])
+  })
+
   scenario('the probes are answered before the application, and readiness fails in the lame duck', async ({ duck, executed }, peer) => {
     assert.equal((await peer.ask('/readyz?x=1')).status, 200)
     const head = await peer.ask('/livez', { ':method': 'HEAD' })

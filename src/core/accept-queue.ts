@@ -1,3 +1,4 @@
+import { subscribe } from 'node:diagnostics_channel'
 import net from 'node:net'
 import { turn } from './turn.ts'
 
@@ -8,17 +9,29 @@ import { turn } from './turn.ts'
 const LONGEST_MS = 5_000
 const MOST_TURNS = 4_096
 
-/** Who still comes after so long is kept out. What waited before has been accepted by then. */
+/** Who still comes after so long is kept out, if he finds the queue full. */
 const CROWDED_MS = 100
 
 /** Attempts to fill the queue ourselves: somebody else may be faster, or no connection to ourselves be possible. */
-const MOST_ATTEMPTS = 50
+const MOST_ATTEMPTS = 20
 
 /** Node's own backlog for `listen()`. */
 const BACKLOG = 511
 
-/** With 0 the kernel takes each SYN for a flood, and says so in its log. */
+/** With 0 some kernels take each SYN for a flood, and say so in their log. */
 const NARROW = 1
+
+/** This process has, or had, a child. One that is not waited for (`unref()`) is no active resource. */
+let children: boolean | undefined
+
+/** To be called before there can be one. */
+export function noteChildren(): void {
+  if (children !== undefined) return
+  children = false
+  subscribe('child_process', () => {
+    children = true
+  })
+}
 
 /** What Node's public API lacks. Where a method is missing, or finds nothing, the queue stays as long as it was. */
 interface Handle {
@@ -56,7 +69,7 @@ export class AcceptQueue {
     this.#narrows = narrows && process.platform === 'linux'
   }
 
-  /** Accepts what waits. Whoever closes the listener in the same tick closes it on nobody. */
+  /** Accepts what waits. Whoever closes the listener in the same tick then closes it on nobody, but for a crowd that comes without end. */
   async empty(): Promise<void> {
     const began = performance.now()
     const past = (ms: number) => performance.now() - began > ms
@@ -68,7 +81,7 @@ export class AcceptQueue {
       calm = this.#accepted() === before ? calm + 1 : 0
       if (this.#narrows && past(CROWDED_MS)) this.#limit(NARROW)
       if (calm < 2) continue
-      if (!this.#narrows || await this.#plug() || ++attempts === MOST_ATTEMPTS) return
+      if (!this.#narrows || await this.#plug(attempts) || ++attempts === MOST_ATTEMPTS) return
       if (!past(CROWDED_MS)) this.#limit(BACKLOG)
       calm = 0
     }
@@ -86,7 +99,7 @@ export class AcceptQueue {
   #widenAtClose(): void {
     const handle = handleOf(this.#server)
     const close = handle?.close
-    if (!handle || !close || !process.getActiveResourcesInfo().includes('ProcessWrap')) return
+    if (!handle || !close || !(children || process.getActiveResourcesInfo().includes('ProcessWrap'))) return
     handle.close = (...args) => {
       handle.listen?.(BACKLOG)
       close.apply(handle, args)
@@ -94,9 +107,11 @@ export class AcceptQueue {
   }
 
   /** @returns Whether the queue is full, and of our own connections only. If not, somebody else is in it. */
-  async #plug(): Promise<boolean> {
+  async #plug(attempt: number): Promise<boolean> {
     const { address, port } = this.#server.address() as net.AddressInfo
-    const host = address === '::' || address === '0.0.0.0' ? '127.0.0.1' : address
+    // `::` may be without IPv4 (`ipv6Only`), and a container's loopback without IPv6.
+    const hosts = { '::': ['::1', '127.0.0.1'], '0.0.0.0': ['127.0.0.1'] }[address] ?? [address]
+    const host = hosts[attempt % hosts.length] as string
     this.#limit(NARROW)
     // One more than the limit makes a queue full.
     this.#plugs = Array.from({ length: NARROW + 1 }, () => net.connect({ host, port }).on('error', () => {}))

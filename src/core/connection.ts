@@ -42,7 +42,8 @@ export interface Tracking {
   sayClose(res: ServerResponse, connection: Connection): void
   /** The head of an event stream is out. */
   eventStream(stream: Writable): void
-  destroyed(entry: Destroyed): void
+  /** @param isConnection False for one stream of a session that goes on. */
+  destroyed(entry: Destroyed, isConnection?: boolean): void
 }
 
 /** The connection of a socket, if it is tracked as one; HTTP/2 makes a session of it. */

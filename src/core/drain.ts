@@ -60,6 +60,8 @@ export class Drain {
   #began = performance.now()
   #before = sum([])
   #destroyed: Destroyed[] = []
+  /** How many connections are among them. */
+  #lost = 0
   #hooks: HookReport[] = []
   /** Not counted yet. */
   #unknown = -1
@@ -99,8 +101,9 @@ export class Drain {
     else this.#empty.open()
   }
 
-  destroyed(entry: Destroyed): void {
+  destroyed(entry: Destroyed, isConnection = true): void {
     this.#destroyed.push(entry)
+    if (isConnection) this.#lost++
   }
 
   resume(): void {
@@ -227,7 +230,7 @@ export class Drain {
       served: now.served - before.served,
       rejected: now.rejected - before.rejected,
       refused: now.refused - before.refused,
-      closed: Math.max(0, now.gone - before.gone - this.#destroyed.length),
+      closed: Math.max(0, now.gone - before.gone - this.#lost),
       destroyed: this.#destroyed,
       hooks: this.#hooks,
       unknown: Math.max(0, this.#unknown),

@@ -62,7 +62,7 @@ export class Duck {
     this.#host = {
       health: health === false ? undefined : new Health(health, () => this.#state, fault),
       emptied: () => this.#drain?.emptied(),
-      destroyed: entry => this.#drain?.destroyed(entry),
+      destroyed: (entry, isConnection) => this.#drain?.destroyed(entry, isConnection),
       fault,
     }
     if (logger) void new Narrator(logger, this.#events, () => this.stats(), () => this.#drain?.plan)

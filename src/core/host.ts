@@ -6,6 +6,6 @@ export interface TrackerHost {
   readonly health: Health | undefined
   /** The last connection has ended. */
   emptied(): void
-  destroyed(entry: Destroyed): void
+  destroyed(entry: Destroyed, isConnection?: boolean): void
   fault(where: string, error: unknown): void
 }

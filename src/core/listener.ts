@@ -1,7 +1,7 @@
 import cluster from 'node:cluster'
 import { renameSync, statSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
-import { AcceptQueue } from './accept-queue.ts'
+import { AcceptQueue, noteChildren } from './accept-queue.ts'
 import { turn } from './turn.ts'
 
 /** Which file is at a path. Undefined when there is none, or it cannot be told (an abstract socket, a folder without access). */
@@ -29,6 +29,7 @@ export class Listener {
   constructor(server: net.Server, fault: (where: string, error: unknown) => void) {
     this.#server = server
     this.#fault = fault
+    noteChildren()
     if (cluster.isWorker && !server.listening) this.#rememberListen()
     if (server.listening) this.opened()
   }
@@ -119,8 +120,11 @@ export class Listener {
     this.#removePath()
     const queue = new AcceptQueue(this.#server, accepted, this.#ownsQueue)
     await queue.empty().catch(error => this.#fault('emptying the accept queue', error))
-    this.giveUp()
-    queue.unplug()
+    try {
+      this.giveUp()
+    } finally {
+      queue.unplug()
+    }
   }
 
   /** Bound by this process: what it was given as a file descriptor (by systemd) or a handle (by its parent) others have, too. */

@@ -30,7 +30,7 @@ export interface Destroyed {
   /**
    * deadline, abort: all that was left; linger: the peer did not answer our FIN in time; head, handshake: half of it never
    * became whole; timeout: Node's `requestTimeout` or `timeout` was over for a request in flight; protocol: Node gave up an HTTP/2
-   * session with one, for a breach of the protocol or a flood; upgraded: the socket's time was over; unknown: opened before `wrap()`
+   * session with one, as for a flood; upgraded: the socket's time was over; unknown: opened before `wrap()`
    * and silent since.
    */
   why: 'deadline' | 'abort' | 'linger' | 'head' | 'handshake' | 'timeout' | 'protocol' | 'upgraded' | 'unknown'

@@ -25,11 +25,6 @@ interface Exchange {
   closed: (() => void) | undefined
 }
 
-/** Node has given the whole session up: its peer broke the protocol, or flooded it. */
-function isCut(stream: ServerHttp2Stream): boolean {
-  return (stream.errored as NodeJS.ErrnoException | null)?.code === 'ERR_HTTP2_ERROR'
-}
-
 /** One that its client will ask for again: see `event-stream.ts`. */
 function isEventStream({ stream, headers }: Exchange): boolean {
   return headers[':method'] === 'GET' && !stream.destroyed && isEventStreamType(stream.sentHeaders?.['content-type'])
@@ -88,7 +83,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   }
 
   get state(): ConnectionState {
-    for (const { stream } of this.#open) if (!stream.destroyed || isCut(stream)) return 'active'
+    for (const { stream } of this.#open) if (!stream.destroyed || this.#isCut(stream)) return 'active'
     if (this.#away || this.#http2.closed || this.#http2.destroyed) return 'closing'
     return this.#used ? 'idle' : 'fresh'
   }
@@ -154,15 +149,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   }
 
   inFlight(): InFlight[] {
-    const open = [...this.#open].filter(({ stream }) => !stream.destroyed || isCut(stream))
-    const carrier = carrierOf(this.socket)
-    return open.map(({ headers, since }) => ({
-      method: headers[':method'] ?? '',
-      // CONNECT has no path (RFC 9113 §8.5).
-      path: pathOf(headers[':path'] ?? headers[':authority']),
-      ageMs: ageOf(since),
-      ...carrier,
-    }))
+    return [...this.#open].flatMap(exchange => !exchange.stream.destroyed || this.#isCut(exchange.stream) ? this.#describe(exchange) : [])
   }
 
   /** GOAWAY. Node ends the session by itself, once its last stream is done; Node 20 and 22 do not do even that in `server.close()`. */
@@ -203,9 +190,12 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
 
   /** CONNECT tunnels and WebSockets (RFC 8441) end; the other streams go on. */
   endTunnels(): void {
-    for (const { stream, headers } of this.#open) {
+    for (const exchange of this.#open) {
+      const { stream, headers } = exchange
       if (headers[':method'] !== 'CONNECT' || stream.destroyed) continue
-      this.#report('upgraded')
+      const { method, path, ageMs, remote } = this.#describe(exchange)
+      const entry: Destroyed = { why: 'upgraded', state: 'upgraded', ageMs, method, path, ...(remote !== undefined && { remote }), unsentBytes: stream.writableLength }
+      this.#tracking.destroyed(entry, false)
       stream.close(CANCEL)
     }
   }
@@ -231,6 +221,21 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     restore(this.socket)
   }
 
+  /** Node has given the whole session up, as for a flood: ERR_HTTP2_ERROR, or ERR_HTTP2_TOO_MANY_INVALID_FRAMES. */
+  #isCut({ errored }: ServerHttp2Stream): boolean {
+    return this.#http2.destroyed && /^ERR_HTTP2_(ERROR|TOO_MANY_)/.test((errored as NodeJS.ErrnoException | null)?.code ?? '')
+  }
+
+  #describe({ headers, since }: Exchange): InFlight {
+    return {
+      method: headers[':method'] ?? '',
+      // CONNECT has no path (RFC 9113 §8.5).
+      path: pathOf(headers[':path'] ?? headers[':authority']),
+      ageMs: ageOf(since),
+      ...carrierOf(this.socket),
+    }
+  }
+
   #streams(): ServerHttp2Stream[] {
     return [...this.#open].flatMap(({ stream }) => (stream.destroyed ? [] : stream))
   }
@@ -252,7 +257,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
 
   #forget(exchange: Exchange): void {
     const { stream } = exchange
-    if (isCut(stream) && this.#tracking.leaving) this.#report('protocol')
+    if (this.#tracking.leaving && this.#isCut(stream)) this.#report('protocol')
     this.#open.delete(exchange)
     // The client's reset is no answer, nor is one of ours that cut it short.
     if (stream.headersSent && !stream.aborted && stream.rstCode === NO_ERROR && !isAside(stream)) this.#tracking.served()

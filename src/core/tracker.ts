@@ -193,8 +193,8 @@ export class Tracker implements Tracking {
     this.#complete = false
   }
 
-  destroyed(entry: Destroyed): void {
-    this.#host.destroyed(entry)
+  destroyed(entry: Destroyed, isConnection?: boolean): void {
+    this.#host.destroyed(entry, isConnection)
   }
 
   sayClose(res: ServerResponse, connection: Connection): void {
