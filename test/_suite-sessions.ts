@@ -65,8 +65,8 @@ function register(world: World): void {
     await until(() => stage.site.executed.includes(id), 'the execution')
     const drained = stage.drain()
     await answered(peer, stream)
-    assert.ok(peer.goaways.length > 0, 'no GOAWAY')
     await ended(peer)
+    assert.ok(peer.goaways.length > 0, 'no GOAWAY')
     await drained
   })
 
