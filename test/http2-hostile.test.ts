@@ -168,6 +168,55 @@ for (const kind of KINDS) {
     }, UNHURRIED)
   }
 
+  /** A well-behaved client's request, in flight beside a hostile client that goes on: it is answered, and its session ends, before the hostile one's. */
+  const answeredBeside = async ({ duck, executed, connect }: Site2, peer: RawPeer, sent: () => number, more: number) => {
+    const id = `beside-${kind}-${executed[0]}`
+    const good = await connect()
+    const asked = good.ask('/gate', { 'x-id': id })
+    await until('in flight', () => executed.includes(id))
+    const drained = duck.drain()
+    await until('GOAWAY', () => peer.goaways.length > 0 && good.goaways.length > 0)
+    const before = sent()
+    await until('hostility', () => sent() > before + more)
+    release(id)
+    const { answered, text } = await asked
+    await good.ended
+    assert.deepEqual([answered, text, peer.end, duck.state], [true, 'gate', 'open', 'draining'])
+    return { drained }
+  }
+
+  scenario('beside a client that floods with PINGs another one is answered, and its session ends first', async (site, peer) => {
+    peer.request('/hang', { id: 'flood' })
+    await until('in flight', () => site.executed.length === 1)
+    let sent = 0
+    flood(peer, () => {
+      sent++
+      return frame(FRAME.ping, 0, 0, Buffer.alloc(8))
+    })
+    const { drained } = await answeredBeside(site, peer, () => sent, 2_000)
+    peer.socket.destroy()
+    const { outcome, served } = await drained
+    assert.deepEqual([outcome, served], ['clean', 1])
+  }, UNHURRIED)
+
+  scenario('beside a client that uploads byte by byte another one is answered, and its session ends first; the upload is answered at its end', async (site, peer) => {
+    const upload = peer.request('/body', { id: 'trickle', method: 'POST', ends: false })
+    await until('in flight', () => site.executed.length === 1)
+    let sent = 0
+    const timer = setInterval(() => {
+      sent++
+      peer.socket.write(frame(FRAME.data, 0, upload, Buffer.from('x')))
+    }, 2)
+    peer.socket.once('close', () => clearInterval(timer))
+    const { drained } = await answeredBeside(site, peer, () => sent, 50)
+    clearInterval(timer)
+    peer.socket.write(frame(FRAME.data, 1, upload))
+    await until('the answer', () => peer.whole(upload))
+    assert.equal(Buffer.concat(peer.of(FRAME.data, upload).map(({ payload }) => payload)).toString(), String(sent))
+    const { outcome, served } = await drained
+    assert.deepEqual([outcome, served], ['clean', 2])
+  }, UNHURRIED)
+
   scenario('rapid resets before the drain leave nothing behind', async ({ duck }, peer) => {
     for (let i = 0; i < 500; i++) {
       const stream = peer.request('/hang', { id: `reset-${i}` })
