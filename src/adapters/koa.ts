@@ -9,6 +9,8 @@ export interface KoaLike {
   use(middleware: (ctx: { req: IncomingMessage; res: ServerResponse; respond?: boolean }, next: () => Promise<unknown>) => Promise<unknown>): unknown
   callback(): RequestListener
   context: object
+  /** Each request's; its types leave it out. */
+  handleRequest?: (ctx: { req: IncomingMessage }, middleware: (ctx: never) => Promise<unknown>) => unknown
   listen: (...args: never[]) => unknown
 }
 
@@ -16,7 +18,8 @@ export interface KoaLike {
  * From a Koa application to a wrapped server.
  *
  * With `admit: 'reject'` (or a predicate) the 503 is thrown at the place where this is called: after your logging and header
- * middleware, before your routes. What a middleware before that place answers is served.
+ * middleware, before your routes. What a middleware before that place answers is served. With a server of your own it is thrown before
+ * all middleware: Koa takes none that is added after `app.callback()`.
  *
  * `app.listen()` listens with this server from now on, too.
  *
@@ -32,11 +35,22 @@ export function lameduck(app: KoaLike, options: AppOptions = {}): WrappedApp {
   Object.defineProperty(app.context, 'lameduck', { value: duck, configurable: true })
   // Out of habit: Koa would make another server, which nobody drains.
   app.listen = server.listen.bind(server)
-  app.use(async ({ req }, next) => {
+  const admit = (req: IncomingMessage) => {
     const error = rejection.of(req)
     if (error) throw error
-    return next()
-  })
+  }
+  const { handleRequest } = app
+  if (options.server && handleRequest) {
+    app.handleRequest = (ctx, middleware) => handleRequest.call(app, ctx, async (same: never) => {
+      admit(ctx.req)
+      return middleware(same)
+    })
+  } else {
+    app.use(async ({ req }, next) => {
+      admit(req)
+      return next()
+    })
+  }
   return { server, duck }
 }
 
