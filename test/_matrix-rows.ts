@@ -15,7 +15,7 @@ export const ROWS: Record<number, Row> = {
   4: { title: 'handshakes that wait in the accept queue' },
   5: {
     title: 'a connect between the last accept and the listener\'s close',
-    elsewhere: 'no server can serve it: counted by `npm run bench -- interval` (those that come back at once: [README](../README.md#options)), and behind proxies ([proxies.md](proxies.md#nginx))',
+    elsewhere: 'on Linux nobody gets in there, elsewhere no server can serve him: counted by `npm run bench -- interval` (those that come back at once: [README](../README.md#options)), and behind proxies ([proxies.md](proxies.md#nginx))',
   },
   6: { title: 'a socket that never sent a byte' },
   7: { title: 'half a head, then silence' },
@@ -62,7 +62,7 @@ export const ROWS: Record<number, Row> = {
   },
   43: {
     title: '10,000 idle sockets, and no stall',
-    elsewhere: 'measured for each library by `npm run bench -- idle`; 2,000 (`LAMEDUCK_IDLE=10000`: as many) in test/drain-sweep.test.ts, "thousands of idle connections"',
+    elsewhere: 'measured for each library by `npm run bench -- idle` ([README](../README.md#measured): lameduck stands still for 14 to 16 ms there); 2,000 (`LAMEDUCK_IDLE=10000`: as many) in test/drain-sweep.test.ts, "thousands of idle connections"',
   },
   44: {
     title: '100,000 connections and aborted requests, and nothing kept',
