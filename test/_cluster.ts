@@ -7,6 +7,7 @@ import { freePort } from '../bench/_ports.ts'
 import type { Step, SuperviseOptions, Supervisor } from '../src/cluster/index.ts'
 import { Client } from './_client.ts'
 import { buildCluster, type Cluster } from './_cluster-build.ts'
+import { unstalled } from './_stopwatch.ts'
 import { alive, until } from './_until.ts'
 import type { App } from './fixtures/cluster-app.ts'
 
@@ -122,8 +123,14 @@ export class World {
   }
 }
 
+type Run = (it: World) => Promise<void>
+
 /** Runs a test with a supervisor that is ready. */
-export async function world(run: (it: World) => Promise<void>, options: Partial<SuperviseOptions> = {}, app: Partial<App> = {}): Promise<void> {
+export function world(run: Run, options: Partial<SuperviseOptions> = {}, app: Partial<App> = {}): Promise<void> {
+  return unstalled(() => begin(run, options, app), 3)
+}
+
+async function begin(run: Run, options: Partial<SuperviseOptions>, app: Partial<App>): Promise<void> {
   const it = new World(await freePort(), app)
   try {
     await it.start(options).ready

@@ -5,7 +5,7 @@ import type { DrainReport } from '../src/core/index.ts'
 import { app } from './_app.ts'
 import { Client } from './_client.ts'
 import type { Answer } from './_parser.ts'
-import { Stopwatch } from './_stopwatch.ts'
+import { Stopwatch, unstalled } from './_stopwatch.ts'
 import type { Feature, Handler, Setup, Site, World } from './_world.ts'
 
 /** What a scenario has to do with. */
@@ -63,21 +63,23 @@ export function scenario(world: World, name: string, how: Scenario, run: Run): v
   const wrongSide = how.tls !== undefined && how.tls !== world.tls
   if (wrongSide) return
   registered.set(name, how.row)
-  test(name, { skip: lacking ? `no ${lacking}` : false, timeout: 30_000 }, async () => {
-    const site = await world.start(how.app ?? app, how)
-    const cast = new Cast(world, site)
-    try {
-      await run(cast)
-      await cast.curtain()
-    } catch (error) {
-      // Only who publishes it waits for it.
-      if (process.env.LAMEDUCK_AUTOPSY) Object.assign(error as Error, { autopsy: await cast.autopsy(error) })
-      throw error
-    } finally {
-      cast.leave()
-      await site.close()
-    }
-  })
+  test(name, { skip: lacking ? `no ${lacking}` : false, timeout: 60_000 }, () => unstalled(() => play(world, how, run), 3))
+}
+
+async function play(world: World, how: Scenario, run: Run): Promise<void> {
+  const site = await world.start(how.app ?? app, how)
+  const cast = new Cast(world, site)
+  try {
+    await run(cast)
+    await cast.curtain()
+  } catch (error) {
+    // Only who publishes it waits for it.
+    if (process.env.LAMEDUCK_AUTOPSY) Object.assign(error as Error, { autopsy: await cast.autopsy(error) })
+    throw error
+  } finally {
+    cast.leave()
+    await site.close()
+  }
 }
 
 /** The clients of one scenario, and the count at its end. */

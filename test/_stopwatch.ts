@@ -24,24 +24,26 @@ function tick(): void {
 
 setInterval(tick, TICK_MS).unref()
 
-/** So often, before it is believed that it is not the machine. */
-const TRIES = 10
+/** So long a process may be kept from running in any test, and nothing comes too late for it. */
+const MOST_MS = 50
 
 /**
  * Runs a test in which a client must come, or something be done, within a fraction of a second. When this process was kept from
- * running meanwhile, and it fails, nothing was shown: it runs again.
+ * running meanwhile, and it fails, nothing was shown: it runs again, and what was seen is in the output.
  *
- * @param mostMs It may be kept from running for so long.
+ * @param tries So often, before it is believed that it is not the machine.
  */
-export async function unstalled(run: () => Promise<void>, mostMs = 50): Promise<void> {
-  for (let tries = 1;; tries++) {
+export async function unstalled(run: () => Promise<void>, tries = 10): Promise<void> {
+  for (let left = tries - 1;; left--) {
     tick()
     const before = keptMs
     try {
       return await run()
     } catch (error) {
       tick()
-      if (keptMs - before <= mostMs || tries === TRIES) throw error
+      const ms = Math.round(keptMs - before)
+      if (ms <= MOST_MS || left === 0) throw error
+      console.log(`this process was kept from running for ${ms} ms, so it runs again; it had failed with ${String(error)}`)
     }
   }
 }

@@ -55,7 +55,8 @@ test('a blocked event loop: found by its silence, replaced, killed; not while a 
 test('a Ctrl-C in a reload is no second signal to a worker that was told to go: what is in flight on it is answered, and it leaves clean', () => world(async it => {
   const client = await it.use()
   const { pid } = JSON.parse(client.answers[0]!.text) as { pid: number }
-  client.request('/slow?ms=1500')
+  // Longer than the next worker's start takes on any machine: it is told to go only then.
+  client.request('/slow?ms=6000')
   const reload = it.supervisor.reload()
   await until(() => it.steps.some(step => step.what === 'retiring' && step.pid === pid), 'the message to it')
   // Its own turn, so that the message comes first.
