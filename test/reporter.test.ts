@@ -1,21 +1,22 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-/** Runs the tests of a fixture as `npm test` runs ours. */
-function run(name: string): { code: number | null, lines: string[] } {
+/** Runs the tests of a fixture as `npm test` runs ours. @param more Of the environment. */
+function run(name: string, more: NodeJS.ProcessEnv = {}): { code: number | null, lines: string[] } {
   const cwd = join(root, 'test/fixtures/reporter', name)
   const files = readdirSync(join(cwd, 'test')).map(file => join('test', file))
   const reporter = join(root, '.ci/reporter.mjs')
   const args = [join(root, 'node_modules/tsx/dist/cli.mjs'), '--test', `--test-reporter=${reporter}`, ...files]
   // Without it, the inner runner takes itself for a test file of the outer one.
-  const { NODE_TEST_CONTEXT: _, ...env } = process.env
-  const { status, stdout } = spawnSync(process.execPath, args, { cwd, env, encoding: 'utf8' })
+  const { NODE_TEST_CONTEXT: _, LAMEDUCK_FAILED: __, ...env } = process.env
+  const { status, stdout } = spawnSync(process.execPath, args, { cwd, env: { ...env, ...more }, encoding: 'utf8' })
   return { code: status, lines: stdout.split('\n').filter(line => / (did not run|registered no test)|^ℹ ran/.test(line)) }
 }
 
@@ -37,4 +38,17 @@ test('a run ends with 1 and names each test that is declared and did not run, al
       'ℹ ran 1 of the 6 names that the tests declare',
     ],
   })
+})
+
+test('the files in which a test failed are written down for .ci/run, unless a test did not run', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-reporter-'))
+  try {
+    const [failed, gaps] = [join(folder, 'failed'), join(folder, 'gaps')]
+    assert.equal(run('failing', { LAMEDUCK_FAILED: failed }).code, 1)
+    assert.equal(readFileSync(failed, 'utf8'), `${join(root, 'test/fixtures/reporter/failing/test/bad.test.ts')}\n`)
+    run('gaps', { LAMEDUCK_FAILED: gaps })
+    assert.ok(!existsSync(gaps))
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
