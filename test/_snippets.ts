@@ -30,7 +30,7 @@ export function readPage(name: string): { text: string, snippets: Snippet[] } {
 const sources: Record<string, string> = { '': 'core/index.ts', ops: 'ops/index.ts', gc: 'ops/gc/index.ts', cluster: 'cluster/index.ts' }
 
 /** The package's own name, as a clone without a build can resolve it. */
-function fromSource(code: string): string {
+export function fromSource(code: string): string {
   return code.replace(/'lameduck(?:\/([\w-]+))?'/g, (_, entry = '') => {
     return JSON.stringify(join(root, 'src', sources[entry as string] ?? `adapters/${entry as string}.ts`))
   })
@@ -48,10 +48,15 @@ export interface Program {
   ports: number[]
 }
 
-/** Runs a snippet as a program of its own. Its servers tell their ports as messages. */
+/** Runs a snippet as a program of its own. */
 export function start({ line, code }: Snippet, before = ''): Program {
   const file = join(folder, `line-${line}.mjs`)
   writeFileSync(file, before + fromSource(code))
+  return startFile(file)
+}
+
+/** Runs a program. Its servers tell their ports as messages. */
+export function startFile(file: string): Program {
   const child = fork(file, {
     execArgv: ['--import', 'tsx', '--import', join(root, 'test/fixtures/announce.ts')],
     env: { ...process.env, PORT: '0' },
