@@ -4,7 +4,7 @@
  *
  * All contestants are there at once and take turns (A B C D, then D C B A, …) in runs of about a second; each run is compared with the
  * hand-written, bare cluster of its own turn, of which there are two: the second one is the control. Processes differ more than runs of one
- * do, so all are started anew several times. A worker needs some 50,000 requests until V8 has optimised what serves them, and until then the
+ * do (by a fifth, for the same code), so all are started anew several times. A worker needs some 50,000 requests until V8 has optimised what serves them, and until then the
  * more code there is the more it costs: that is no cost of a service that lives for days, so as many come before the first run that counts.
  */
 import { fork } from 'node:child_process'
@@ -20,7 +20,7 @@ import { cpuMsOf } from './_workers-cpu.ts'
 import type { Workers } from './_workers-host.ts'
 
 const { values: { quick } } = parseArgs({ options: { quick: { type: 'boolean', default: false } } })
-const [generations, turns, warmUpTurns] = quick ? [1, 2, 1] : [4, 6, 12]
+const [generations, turns, warmUpTurns] = quick ? [1, 2, 1] : [8, 3, 12]
 /** In each run. */
 const requestsPerWorker = quick ? 1_000 : 4_000
 const connections = 60
