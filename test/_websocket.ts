@@ -13,6 +13,7 @@ export interface Frame {
 export const TEXT = 1
 export const BINARY = 2
 export const CLOSE = 8
+export const PONG = 10
 
 /** The bytes of a frame, as a server sends it, or masked as a client has to. */
 export function frame(opcode: number, payload: string | Buffer = '', { fin = true, mask = false } = {}): Buffer {
@@ -63,14 +64,41 @@ export function simple(spoken: (socket: Duplex, req: IncomingMessage) => void = 
   }
 }
 
+/** The frames of one direction. Those of a client it shows masked. */
+export class FrameReader {
+  #bytes = Buffer.alloc(0)
+  #seen: (frame: Frame) => void
+
+  constructor(seen: (frame: Frame) => void) {
+    this.#seen = seen
+  }
+
+  push(chunk: Buffer): void {
+    this.#bytes = Buffer.concat([this.#bytes, chunk])
+    for (;;) {
+      const [first, second] = this.#bytes
+      if (first === undefined || second === undefined) return
+      const short = second & 0x7f
+      const head = short === 126 ? 4 : short === 127 ? 10 : 2
+      if (this.#bytes.length < head) return
+      const length = short === 126 ? this.#bytes.readUInt16BE(2) : short === 127 ? Number(this.#bytes.readBigUInt64BE(2)) : short
+      if (this.#bytes.length < head + length) return
+      const payload = this.#bytes.subarray(head, head + length)
+      this.#bytes = this.#bytes.subarray(head + length)
+      this.#seen({ fin: first >= 0x80, opcode: first & 0x0f, payload })
+    }
+  }
+}
+
 /** A WebSocket client that shows each frame, and answers none but as it is told. */
 export class Peer {
   readonly client: Client
   readonly frames: Frame[] = []
   /** When the close frame came, on the clock of `performance.now()`. */
   closedAt = Number.NaN
-  #bytes = Buffer.alloc(0)
-  #head = true
+  /** What came before the end of the answer's head. */
+  #head: Buffer | undefined = Buffer.alloc(0)
+  #reader = new FrameReader(frame => this.#seen(frame))
   #replies: boolean
 
   /** @param replies Whether it answers a close frame with the same one. */
@@ -105,24 +133,16 @@ export class Peer {
   }
 
   #take(chunk: Buffer): void {
-    this.#bytes = Buffer.concat([this.#bytes, chunk])
-    if (this.#head) {
-      const end = this.#bytes.indexOf('\r\n\r\n')
-      if (end === -1) return
-      this.#head = false
-      this.#bytes = this.#bytes.subarray(end + 4)
+    if (!this.#head) {
+      this.#reader.push(chunk)
+      return
     }
-    for (;;) {
-      const [first, second] = this.#bytes
-      if (first === undefined || second === undefined) return
-      const short = second & 0x7f
-      const head = short === 126 ? 4 : short === 127 ? 10 : 2
-      if (this.#bytes.length < head) return
-      const length = short === 126 ? this.#bytes.readUInt16BE(2) : short === 127 ? Number(this.#bytes.readBigUInt64BE(2)) : short
-      if (this.#bytes.length < head + length) return
-      this.#seen({ fin: first >= 0x80, opcode: first & 0x0f, payload: this.#bytes.subarray(head, head + length) })
-      this.#bytes = this.#bytes.subarray(head + length)
-    }
+    this.#head = Buffer.concat([this.#head, chunk])
+    const end = this.#head.indexOf('\r\n\r\n')
+    if (end === -1) return
+    const rest = this.#head.subarray(end + 4)
+    this.#head = undefined
+    this.#reader.push(rest)
   }
 
   #seen(frame: Frame): void {

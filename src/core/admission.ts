@@ -38,12 +38,24 @@ export class Admission {
     setAside(res)
     try {
       const { reject } = this.#settings
-      if (reject === undefined || (await reject(req, res)) === false) this.#unavailable(res)
+      if (reject === undefined || (await reject(req, res)) === false) this.unavailable(res)
     } catch (error) {
       this.#fault('reject', error)
-      if (!res.headersSent) this.#unavailable(res)
+      if (!res.headersSent) this.unavailable(res)
       else if (!res.writableEnded) res.destroy()
     }
+  }
+
+  /** Answers 503, whatever `reject` would say. */
+  unavailable(res: ServerResponse): void {
+    setAside(res)
+    const body = JSON.stringify({ error: 'Service Unavailable', message: 'The server is shutting down; please try again.' })
+    res.writeHead(503, {
+      'Content-Type': 'application/json',
+      'Content-Length': Buffer.byteLength(body),
+      'Retry-After': this.#retryAfter,
+    })
+    res.end(body)
   }
 
   /** For a socket that asked for an upgrade: it has no response object. */
@@ -53,15 +65,5 @@ export class Admission {
 
   get #retryAfter(): number {
     return Math.ceil(this.#settings.retryAfterMs / 1_000)
-  }
-
-  #unavailable(res: ServerResponse): void {
-    const body = JSON.stringify({ error: 'Service Unavailable', message: 'The server is shutting down; please try again.' })
-    res.writeHead(503, {
-      'Content-Type': 'application/json',
-      'Content-Length': Buffer.byteLength(body),
-      'Retry-After': this.#retryAfter,
-    })
-    res.end(body)
   }
 }

@@ -4,10 +4,12 @@ import type { Writable } from 'node:stream'
 import type { Clearing } from './clearing.ts'
 import { isEventStream } from './event-stream.ts'
 import type { Lingerer, Lingering } from './lingering.ts'
+import type { Partings, Upgraded } from './partings.ts'
 import type { Recent, Settling } from './recent.ts'
 import { ageOf, carrierOf, obituary, pathOf, type Destroyed, type InFlight } from './report.ts'
 import type { Tracked } from './tracked.ts'
 import { hold, holderOf, letGo, restore, type Holder } from './tracked-socket.ts'
+import { wireOf } from './websocket.ts'
 
 /** On a response that is not the application's (health, 503): not counted as served. */
 const ASIDE = Symbol('lameduck.aside')
@@ -32,6 +34,7 @@ export interface Tracking {
   readonly clearing: Clearing
   readonly recent: Recent
   readonly lingering: Lingering
+  readonly partings: Partings
   served(): void
   /** A connection has become idle. */
   idle(): void
@@ -88,7 +91,7 @@ function hasBody({ headers }: IncomingMessage): boolean {
 const UNSEEN = -1
 
 /** One connection of a client, TLS included, from the accept to the end. Its fields are few: a server has as many of each as connections. */
-export class Connection implements Tracked, Holder, Settling, Lingerer {
+export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer {
   /** The socket that HTTP runs on; until a TLS handshake is done, the TCP socket. */
   socket: Socket
   /** When it became what it is (accepted, active, idle), in whole milliseconds on the clock of `performance.now()`; late by a tick of `Recent` at most. */
@@ -124,6 +127,10 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
     if (state === 'upgraded') return state
     if (this.last && !this.last.closed) return 'active'
     return state === 'used' || state === 'uploading' ? 'idle' : state
+  }
+
+  get carrier(): this {
+    return this
   }
 
   get quietSince(): number {
@@ -294,6 +301,10 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
     return this.responses().filter(isEventStream)
   }
 
+  tunnels(): Upgraded[] {
+    return this.state === 'upgraded' ? [this] : []
+  }
+
   /** The socket has closed. Pipelined responses that never had the socket get no `close` event: hence this clears them all. */
   closed(): void {
     letGo(this.socket)
@@ -304,6 +315,7 @@ export class Connection implements Tracked, Holder, Settling, Lingerer {
   /** Leaves the socket as it was found. */
   release(): void {
     restore(this.socket)
+    wireOf(this.socket)?.restore()
   }
 
   #idle(since: number): void {

@@ -17,6 +17,7 @@ import type { TrackOptions } from './partings.ts'
 import type { DrainReport, Stats } from './report.ts'
 import { requestSignal } from './request-signal.ts'
 import { Tracker } from './tracker.ts'
+import { tunnelOf } from './tunnel.ts'
 import { checkServer, type WrappableServer } from './wrappable.ts'
 
 /** Options of {@link Duck.add}. */
@@ -254,7 +255,7 @@ export class Duck {
    * `close` is called in the draining phase, spread over `spreadMs` when there are many. Without it such a socket just stays
    * for `upgradedMs`, and a WebSocket gets a close frame from lameduck. Works before, in and after the `upgrade` (or `connect`) listener.
    *
-   * @param socket The socket of the request. One that has ended already is left alone.
+   * @param socket The socket of the request; the stream, for CONNECT over HTTP/2. One that has ended already is left alone.
    * @param options.close See {@link TrackOptions}. What it throws is a `fault` event.
    * @returns What takes it back, as long as it has not been called.
    * @throws {LameduckError} `ERR_LAMEDUCK_OPTION`, also for a socket that is on none of this duck's servers.
@@ -262,10 +263,10 @@ export class Duck {
   track(socket: Duplex, options: TrackOptions): () => void {
     checkKeys('options', options, { close: 0 })
     check('options.close', options.close, typeof options.close === 'function', 'a function')
-    const connection = connectionOf(socket as Socket)
-    const tracker = connection && this.#trackers.find(({ connections }) => connections.has(connection))
-    if (tracker) return tracker.partings.track(connection, options)
-    check('socket', socket, (socket as Duplex | undefined)?.destroyed === true, 'the socket of a request to a server of this duck')
+    const upgraded = connectionOf(socket as Socket) ?? tunnelOf(socket)
+    const tracker = upgraded && this.#trackers.find(({ connections }) => connections.has(upgraded.carrier))
+    if (tracker) return tracker.partings.track(upgraded, options)
+    check('socket', socket, (socket as Duplex | undefined)?.destroyed === true, 'the socket of a request to a server of this duck, or the stream of a CONNECT over HTTP/2')
     return () => {}
   }
 

@@ -1,8 +1,9 @@
-import type { Socket } from 'node:net'
-import type { Connection } from './connection.ts'
+import type { Duplex } from 'node:stream'
+import type { ConnectionState } from './connection.ts'
 import { Lingering, type Lingerer } from './lingering.ts'
 import type { Settings } from './options.ts'
 import { Spread } from './spread.ts'
+import type { Tracked } from './tracked.ts'
 import { wireOf, type Leaver, type WebSocketWire } from './websocket.ts'
 
 /**
@@ -17,9 +18,21 @@ export interface TrackOptions {
   close: Close
 }
 
+/** What may have left HTTP: a connection of HTTP/1, or a CONNECT stream of an HTTP/2 session. */
+export interface Upgraded {
+  readonly socket: Duplex
+  readonly state: ConnectionState
+  /** The connection that it is, or is on. */
+  readonly carrier: Tracked
+  /** Ends it by a FIN, and waits for the peer's. */
+  close(): void
+  /** Ends it now, whatever is unsent, and says so in the report. */
+  destroy(why: 'upgraded'): void
+}
+
 const OWNER = Symbol('lameduck.owner')
 
-type OwnedSocket = Socket & { [OWNER]?: TrackOptions | undefined }
+type OwnedSocket = Duplex & { [OWNER]?: TrackOptions | undefined }
 
 /** How long to wait for a moment without a write, at most, in times of `quietMs`. */
 const PATIENCE = 10
@@ -37,7 +50,7 @@ export class Partings {
   readonly busy: Lingering
   /** Once the draining has begun. */
   #spread: Spread<Parting> | undefined
-  #partings = new WeakMap<Connection, Parting>()
+  #partings = new WeakMap<Upgraded, Parting>()
 
   constructor(limits: Limits, fault: (where: string, error: unknown) => void) {
     const { quietMs, upgradedMs, websocketCode } = limits
@@ -50,11 +63,11 @@ export class Partings {
   }
 
   /** Asks those of the upgraded ones to go that can be asked, spread over an interval that leaves them their time before the deadline. */
-  start(connections: Iterable<Connection>, leftMs: number): void {
+  start(upgraded: Iterable<Upgraded>, leftMs: number): void {
     const { spreadMs, upgradedMs } = this.limits
     const asked: Parting[] = []
-    for (const connection of connections) {
-      const parting = this.#of(connection)
+    for (const one of upgraded) {
+      const parting = this.#of(one)
       if (parting.answers) asked.push(parting)
       else parting.limit()
     }
@@ -62,14 +75,18 @@ export class Partings {
   }
 
   /** @returns What gives the socket back. */
-  track(connection: Connection, owner: TrackOptions): () => void {
-    const socket = connection.socket as OwnedSocket
+  track(one: Upgraded, owner: TrackOptions): () => void {
+    const socket = one.socket as OwnedSocket
     socket[OWNER] = owner
-    // One that comes when the others have been asked.
-    if (this.#spread && connection.state === 'upgraded') this.#of(connection).ask()
+    this.late(one)
     return () => {
       if (socket[OWNER] === owner) socket[OWNER] = undefined
     }
+  }
+
+  /** One of whom there was nobody to ask when the others were. */
+  late(one: Upgraded): void {
+    if (this.#spread && one.state === 'upgraded') this.#of(one).ask()
   }
 
   stop(): void {
@@ -78,16 +95,16 @@ export class Partings {
     this.busy.stop()
   }
 
-  #of(connection: Connection): Parting {
-    const parting = this.#partings.get(connection) ?? new Parting(connection, this)
-    this.#partings.set(connection, parting)
+  #of(one: Upgraded): Parting {
+    const parting = this.#partings.get(one) ?? new Parting(one, this)
+    this.#partings.set(one, parting)
     return parting
   }
 }
 
 /** One upgraded socket that is to go. */
 class Parting implements Leaver, Lingerer {
-  #connection: Connection
+  #upgraded: Upgraded
   #partings: Partings
   /** How many times it was given its time: the last one counts. */
   #times = 0
@@ -96,8 +113,8 @@ class Parting implements Leaver, Lingerer {
   #owner: TrackOptions | undefined
   #patientUntil = 0
 
-  constructor(connection: Connection, partings: Partings) {
-    this.#connection = connection
+  constructor(upgraded: Upgraded, partings: Partings) {
+    this.#upgraded = upgraded
     this.#partings = partings
   }
 
@@ -107,13 +124,13 @@ class Parting implements Leaver, Lingerer {
 
   /** Somebody is there to be asked. */
   get answers(): boolean {
-    const { socket } = this.#connection
+    const { socket } = this.#upgraded
     return (socket as OwnedSocket)[OWNER] !== undefined || wireOf(socket) !== undefined
   }
 
   /** Asks the owner, each once, or else says goodbye to a WebSocket. */
   ask(): void {
-    const { socket } = this.#connection
+    const { socket } = this.#upgraded
     const owner = (socket as OwnedSocket)[OWNER]
     if (socket.destroyed || (this.#asked && owner === this.#owner)) return
     const wire = wireOf(socket)
@@ -138,7 +155,7 @@ class Parting implements Leaver, Lingerer {
   }
 
   giveUp(): void {
-    if (--this.#times === 0) this.#connection.destroy('upgraded')
+    if (--this.#times === 0) this.#upgraded.destroy('upgraded')
   }
 
   said(): void {
@@ -146,11 +163,11 @@ class Parting implements Leaver, Lingerer {
   }
 
   parted(): void {
-    this.#connection.close()
+    this.#upgraded.close()
   }
 
   async #askOwner({ close }: TrackOptions): Promise<void> {
-    const { socket } = this.#connection
+    const { socket } = this.#upgraded
     const controller = new AbortController()
     socket.once('close', () => controller.abort())
     try {

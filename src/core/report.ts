@@ -109,7 +109,7 @@ export function ageOf(since: number): number {
 }
 
 /** What the report says of a connection that is about to be destroyed. */
-export function obituary(connection: Tracked, why: Destroyed['why'], unsentBytes: number): Destroyed {
+export function obituary(connection: Pick<Tracked, 'socket' | 'state' | 'since' | 'inFlight'>, why: Destroyed['why'], unsentBytes: number): Destroyed {
   const [request] = connection.inFlight()
   const { remoteAddress, remotePort } = connection.socket
   return {

@@ -7,10 +7,10 @@ import type { Settling } from './recent.ts'
 import { ageOf, carrierOf, obituary, pathOf, type Destroyed, type InFlight } from './report.ts'
 import type { Tracked } from './tracked.ts'
 import { hold, holderOf, letGo, restore, type Holder } from './tracked-socket.ts'
+import { Tunnel, tunnelOf } from './tunnel.ts'
 
 /** RFC 9113 §7 */
 const NO_ERROR = 0
-const CANCEL = 8
 
 /** How often a peer that is still sending gets the time of a linger. */
 const MOST_LINGERS = 10
@@ -113,6 +113,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     this.#used = true
     const exchange: Exchange = { stream, headers, since, closed: undefined }
     this.#open.add(exchange)
+    if (headers[':method'] === 'CONNECT') this.#tunnel(exchange)
     if (!leaving) return
     this.#listen(exchange)
     this.#watchHead(exchange)
@@ -188,16 +189,8 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     this.finish()
   }
 
-  /** CONNECT tunnels and WebSockets (RFC 8441) end; the other streams go on. */
-  endTunnels(): void {
-    for (const exchange of this.#open) {
-      const { stream, headers } = exchange
-      if (headers[':method'] !== 'CONNECT' || stream.destroyed) continue
-      const { method, path, ageMs, remote } = this.#describe(exchange)
-      const entry: Destroyed = { why: 'upgraded', state: 'upgraded', ageMs, method, path, ...(remote !== undefined && { remote }), unsentBytes: stream.writableLength }
-      this.#tracking.destroyed(entry, false)
-      stream.close(CANCEL)
-    }
+  tunnels(): Tunnel[] {
+    return this.#streams().flatMap(stream => tunnelOf(stream) ?? [])
   }
 
   destroy(why: Destroyed['why']): void {
@@ -214,7 +207,10 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   }
 
   release(): void {
-    for (const { stream, closed } of this.#open) if (closed) stream.off('close', closed)
+    for (const { stream, closed } of this.#open) {
+      if (closed) stream.off('close', closed)
+      tunnelOf(stream)?.release()
+    }
     this.#open.clear()
     this.socket.off('finish', onFinish)
     sessions.delete(this.#http2)
@@ -234,6 +230,14 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
       ageMs: ageOf(since),
       ...carrierOf(this.socket),
     }
+  }
+
+  #tunnel(exchange: Exchange): void {
+    const { stream, headers, since } = exchange
+    const { socket } = this
+    const about = { socket, state: 'upgraded', since, inFlight: () => [this.#describe(exchange)] } as const
+    const tunnel = new Tunnel(stream, this, this.#tracking, () => obituary(about, 'upgraded', stream.writableLength))
+    if (headers[':protocol'] === 'websocket') tunnel.follow()
   }
 
   #streams(): ServerHttp2Stream[] {
@@ -280,9 +284,4 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     const unsentBytes = this.#streams().reduce((sum, { writableLength }) => sum + writableLength, this.socket.writableLength)
     this.#tracking.destroyed(obituary(this, why, unsentBytes))
   }
-}
-
-/** The time of CONNECT tunnels is over. */
-export function endTunnels(connections: Iterable<Tracked>): void {
-  for (const connection of connections) if (connection instanceof Session) connection.endTunnels()
 }

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
 import type { ConnectionState } from './connection.ts'
+import type { Upgraded } from './partings.ts'
 import type { Destroyed, InFlight } from './report.ts'
 
 /** A connection as those see it who lead its drain: with HTTP/1 on it, or an HTTP/2 session. */
@@ -22,6 +23,8 @@ export interface Tracked {
   lameduck(): void
   /** The responses that are event streams, as far as their heads are out. */
   eventStreams(): Writable[]
+  /** What has left HTTP: itself, or CONNECT streams. */
+  tunnels(): Upgraded[]
   /** Says goodbye; nothing that comes later is executed. */
   finish(): void
   /** After `finish()`: waits for the peer's FIN, for a bounded time. */

@@ -17,12 +17,12 @@ import { Latch } from './latch.ts'
 import { Lingering } from './lingering.ts'
 import { Listener } from './listener.ts'
 import type { Settings } from './options.ts'
-import { Partings } from './partings.ts'
+import { Partings, type Upgraded } from './partings.ts'
 import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
-import { endTunnels, Session, sessionOf, socketOf } from './session.ts'
+import { Session, sessionOf, socketOf } from './session.ts'
 import type { Tracked } from './tracked.ts'
-import { follow, wireOf } from './websocket.ts'
+import { follow } from './websocket.ts'
 import { closeAllConnections, type WrappableServer } from './wrappable.ts'
 
 /** The connections of one server, and what becomes of them phase by phase. */
@@ -109,17 +109,14 @@ export class Tracker implements Tracking {
     this.#phase = 'draining'
     this.clearing.start()
     // One walk for both: ten thousand idle ones are not to hold up the event loop.
-    const upgraded: Connection[] = []
+    const upgraded: Upgraded[] = []
     for (const connection of this.connections) {
-      const { state } = connection
-      if (state === 'active' && this.#settings.endEventStreams) connection.eventStreams().forEach(stream => endEventStream(stream, this.#host.fault))
-      else if (state === 'upgraded' && connection instanceof Connection) upgraded.push(connection)
+      if (connection.state === 'active' && this.#settings.endEventStreams) connection.eventStreams().forEach(stream => endEventStream(stream, this.#host.fault))
+      upgraded.push(...connection.tunnels())
     }
     this.partings.start(upgraded, leftMs)
-    const tunnels = setTimeout(endTunnels, this.#settings.upgradedMs, this.connections)
     await this.listener.close(() => this.counters.accepted)
     if (this.connections.size > 0) await this.#empty.opened
-    clearTimeout(tunnels)
     this.clearing.stop()
     const unknown = setTimeout(() => void this.#destroyUnknown(), this.#settings.upgradedMs)
     await this.listener.end()
@@ -159,10 +156,7 @@ export class Tracker implements Tracking {
     this.recent.stop()
     this.lingering.stop()
     this.partings.stop()
-    for (const connection of this.connections) {
-      connection.release()
-      wireOf(connection.socket)?.restore()
-    }
+    for (const connection of this.connections) connection.release()
     this.connections.clear()
     this.#handshakes.clear()
   }
@@ -291,6 +285,12 @@ export class Tracker implements Tracking {
     if (!http2 || http2.destroyed) return false
     const session = sessionOf(http2) ?? this.#session(http2)
     session.opened(stream, headers)
+    // As with an upgrade of HTTP/1: what begins now would only be cut.
+    if (headers[':method'] === 'CONNECT' && this.#phase === 'draining' && !stream.destroyed) {
+      this.counters.rejected++
+      this.#admission.unavailable(compat(stream, headers)[1])
+      return true
+    }
     // With a listener of `request` there will be that, too; unless the application has one of each: Node's own is the other.
     if (this.server.listenerCount('request') > 0 && this.server.listenerCount('stream') < 2) return false
     const health = this.#host.health?.concerns(headers[':method'], headers[':path'])

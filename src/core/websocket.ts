@@ -1,5 +1,5 @@
-import type { IncomingMessage } from 'node:http'
-import type { Socket } from 'node:net'
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
+import type { Duplex } from 'node:stream'
 import { Frames } from './frames.ts'
 
 /** What goes out in place of that which may not follow a close frame: it calls back in its turn, and sends nothing. */
@@ -12,14 +12,14 @@ const PONG_LENGTH = 119
 const WIRE = Symbol('lameduck.wire')
 
 type Callback = (error?: Error | null) => void
-type Write = (this: Socket, chunk: unknown, encoding?: BufferEncoding, callback?: Callback) => boolean
-type End = (this: Socket, ...args: unknown[]) => Socket
-type Push = (this: Socket, chunk: unknown, encoding?: BufferEncoding) => boolean
+type Write = (this: Duplex, chunk: unknown, encoding?: BufferEncoding, callback?: Callback) => boolean
+type End = (this: Duplex, ...args: unknown[]) => Duplex
+type Push = (this: Duplex, chunk: unknown, encoding?: BufferEncoding) => boolean
 
-type WiredSocket = Socket & { [WIRE]?: WebSocketWire }
+type WiredSocket = Duplex & { [WIRE]?: WebSocketWire }
 
 /** The frames of a socket, if it is a WebSocket's. */
-export function wireOf(socket: Socket): WebSocketWire | undefined {
+export function wireOf(socket: Duplex): WebSocketWire | undefined {
   return (socket as WiredSocket)[WIRE]
 }
 
@@ -50,7 +50,7 @@ const methods = {
     const wire = this[WIRE] as WebSocketWire
     return typeof encoding === 'function' ? wire.write(chunk, undefined, encoding) : wire.write(chunk, encoding, callback)
   },
-  end(this: WiredSocket, ...args: unknown[]): Socket {
+  end(this: WiredSocket, ...args: unknown[]): Duplex {
     return (this[WIRE] as WebSocketWire).end(args)
   },
   push(this: WiredSocket, chunk: unknown, encoding?: BufferEncoding): boolean {
@@ -73,11 +73,11 @@ export interface Leaver {
  * between two of the application's; nothing that the application writes follows that (RFC 6455 §5.5.1).
  */
 export class WebSocketWire {
-  #socket: Socket
+  #socket: Duplex
   #write: Write
   #end: End
   #push: Push
-  #outgoing = new Frames(true)
+  #outgoing: Frames
   #incoming = new Frames(false)
   /** The peer's FIN has come. */
   #fin = false
@@ -92,9 +92,14 @@ export class WebSocketWire {
   /** Our close frame: due as soon as a frame ends, or written. */
   #goodbye: 'due' | 'said' | undefined
 
-  /** @param head What came right behind the request: the first bytes of the peer's frames. */
-  constructor(socket: Socket, head: unknown) {
+  /**
+   * @param head What came right behind the request: the first bytes of the peer's frames.
+   * @param answer The headers of the answer, on a stream of HTTP/2; on a socket they come before the frames.
+   */
+  constructor(socket: Duplex, head: unknown, answer?: OutgoingHttpHeaders) {
     this.#socket = socket
+    this.#outgoing = new Frames(!answer)
+    if (answer) this.#negotiated(answer['sec-websocket-extensions'])
     this.#write = socket.write as Write
     this.#end = socket.end as End
     this.#push = socket.push as Push
@@ -171,7 +176,7 @@ export class WebSocketWire {
     return more
   }
 
-  end(args: unknown[]): Socket {
+  end(args: unknown[]): Duplex {
     if (this.#goodbye === 'said') args = args.filter(arg => typeof arg === 'function')
     return this.#end.apply(this.#socket, args)
   }
@@ -191,6 +196,11 @@ export class WebSocketWire {
     this.#push.call(this.#socket, PING)
   }
 
+  /** @param head Of the answer, as far as it tells the extensions. */
+  #negotiated(head: unknown): void {
+    if (String(head).includes('permessage-deflate')) this.#compresses = true
+  }
+
   #follow(chunk: unknown, encoding?: BufferEncoding): void {
     if (typeof chunk === 'string') {
       const length = Buffer.byteLength(chunk, encoding)
@@ -201,7 +211,7 @@ export class WebSocketWire {
     }
     const bytes = bytesOf(chunk, encoding)
     if (!bytes) return
-    if (this.#outgoing.before && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes('permessage-deflate')) this.#compresses = true
+    if (this.#outgoing.before) this.#negotiated(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))
     this.#outgoing.push(bytes)
   }
 

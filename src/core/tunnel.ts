@@ -1,0 +1,64 @@
+import type { ServerHttp2Stream } from 'node:http2'
+import type { Duplex } from 'node:stream'
+import type { Tracking } from './connection.ts'
+import type { Upgraded } from './partings.ts'
+import type { Destroyed } from './report.ts'
+import type { Tracked } from './tracked.ts'
+import { wireOf, WebSocketWire } from './websocket.ts'
+
+/** RFC 9113 §7 */
+const CANCEL = 8
+
+const TUNNEL = Symbol('lameduck.tunnel')
+
+type TunnelStream = Duplex & { [TUNNEL]?: Tunnel }
+
+export function tunnelOf(stream: Duplex): Tunnel | undefined {
+  return (stream as TunnelStream | null | undefined)?.[TUNNEL]
+}
+
+/** A CONNECT stream of an HTTP/2 session: a tunnel (RFC 9113 §8.5), or a WebSocket (RFC 8441). It ends, and the session's other streams go on. */
+export class Tunnel implements Upgraded {
+  readonly state = 'upgraded'
+  readonly socket: ServerHttp2Stream
+  readonly carrier: Tracked
+  #tracking: Tracking
+  #obituary: () => Destroyed
+
+  constructor(stream: ServerHttp2Stream, carrier: Tracked, tracking: Tracking, obituary: () => Destroyed) {
+    this.socket = stream
+    this.carrier = carrier
+    this.#tracking = tracking
+    this.#obituary = obituary
+    ;(stream as TunnelStream)[TUNNEL] = this
+  }
+
+  /** A WebSocket that is accepted from now on speaks in frames, and may be said goodbye to. */
+  follow(): void {
+    const { socket: stream } = this
+    const { respond } = stream
+    stream.respond = (headers, options) => {
+      respond.call(stream, headers, options)
+      // What has passed by then, nobody has followed.
+      if (tunnelOf(stream) !== this || stream.writableLength + stream.readableLength > 0 || stream.sentHeaders?.[':status'] !== 200) return
+      void new WebSocketWire(stream, undefined, stream.sentHeaders)
+      this.#tracking.partings.late(this)
+    }
+  }
+
+  /** END_STREAM is its FIN. For the peer's it waits as long as it has, `upgradedMs`. */
+  close(): void {
+    this.socket.end()
+  }
+
+  destroy(): void {
+    if (this.socket.destroyed) return
+    this.#tracking.destroyed(this.#obituary(), false)
+    this.socket.close(CANCEL)
+  }
+
+  release(): void {
+    delete (this.socket as TunnelStream)[TUNNEL]
+    wireOf(this.socket)?.restore()
+  }
+}
