@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { wrap } from '../src/core/index.ts'
 import { Client } from './_client.ts'
+import { connectTo, until } from './_http2.ts'
 import { turns } from './_scenario.ts'
 import { addressOf, listen, QUICK, rawWorld } from './_world.ts'
 
@@ -132,25 +133,41 @@ test('what is answered because of the drain signal says close', async () => {
   assert.equal(report?.outcome, 'clean')
 })
 
-test('over HTTP/2 signalFor(res) is aborted when the client resets its stream, and says so', async () => {
-  const reasons: string[] = []
-  const server = http2.createServer((_req, res) => {
-    const signal = duck.signalFor(res)
-    signal.addEventListener('abort', () => reasons.push((signal.reason as Error).message))
+for (const of of ['the response', 'the stream'] as const) {
+  test(`over HTTP/2 signalFor(${of}) is aborted when the client resets its stream or goes away, as the drain begins, and not by an answer`, async () => {
+    const reasons = new Map<string, string>()
+    const server = http2.createServer((req, res) => {
+      const signal = duck.signalFor(of === 'the stream' ? res.stream : res)
+      signal.addEventListener('abort', () => reasons.set(req.url, (signal.reason as Error).message))
+      if (req.url === '/answered') res.end('hello')
+      if (req.url === '/draining') signal.addEventListener('abort', () => res.end('over'))
+      if (req.url === '/half') res.write('hello')
+    })
+    const duck = wrap(server, QUICK)
+    await listen(server as never)
+    const [one, two] = [await connectTo(server), await connectTo(server)]
+    assert.equal((await one.ask('/answered')).text, 'hello')
+    const last = one.ask('/draining')
+    for (const path of ['/reset', '/half']) {
+      const stream = one.open(path)
+      await until('there', () => duck.stats().inFlight.some(request => request.path === path))
+      stream.close(path === '/half' ? http2.constants.NGHTTP2_NO_ERROR : http2.constants.NGHTTP2_CANCEL)
+      await until('reset', () => reasons.has(path))
+    }
+    two.open('/gone')
+    await until('there', () => duck.stats().inFlight.some(request => request.path === '/gone'))
+    two.session.destroy()
+    await until('gone', () => reasons.has('/gone'))
+    await duck.drain()
+    assert.equal((await last).text, 'over')
+    assert.deepEqual(Object.fromEntries(reasons), {
+      '/reset': 'the client has gone away',
+      '/half': 'the client has gone away',
+      '/gone': 'the client has gone away',
+      '/draining': 'the server is draining: drain()',
+    })
   })
-  const duck = wrap(server, QUICK)
-  await listen(server as never)
-  const session = http2.connect(`http://127.0.0.1:${addressOf(server as never).port}`)
-  const stream = session.request({ ':path': '/' })
-  stream.on('error', () => {})
-  await sleep(50)
-  stream.close(http2.constants.NGHTTP2_CANCEL)
-  await once(stream, 'close')
-  for (let i = 0; i < 50 && reasons.length === 0; i++) await sleep(10)
-  assert.deepEqual(reasons, ['the client has gone away'])
-  session.close()
-  await duck.drain()
-})
+}
 
 test('over HTTP/2 a request that `admit` turns away does not reach a listener of `stream` beside that of `request`', async () => {
   const executed: string[] = []

@@ -1,6 +1,4 @@
 import { setMaxListeners } from 'node:events'
-import type { ServerResponse } from 'node:http'
-import type { Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { connectionOf } from './connection.ts'
@@ -15,7 +13,7 @@ import { Narrator } from './narrator.ts'
 import { check, checkKeys, checkDuration, plan, type DrainOptions, type QuietOptions, type Settings } from './options.ts'
 import type { TrackOptions } from './partings.ts'
 import type { DrainReport, Stats } from './report.ts'
-import { requestSignal } from './request-signal.ts'
+import { requestSignal, type Answer } from './request-signal.ts'
 import { Tracker } from './tracker.ts'
 import { tunnelOf } from './tunnel.ts'
 import { checkServer, type WrappableServer } from './wrappable.ts'
@@ -83,9 +81,9 @@ export class Duck {
    * A signal for one request, for long polls and other answers that take their time: aborted as a drain begins, or when the
    * client goes away; at once, if a drain has begun already.
    *
-   * @param res The request's response.
+   * @param res The request's response, or its stream of HTTP/2.
    */
-  signalFor(res: ServerResponse | Http2ServerResponse): AbortSignal {
+  signalFor(res: Answer): AbortSignal {
     return requestSignal(res, this.signal)
   }
 

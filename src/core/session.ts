@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
+import { whenAnswered } from './answered.ts'
 import { isAside, type ConnectionState, type Tracking } from './connection.ts'
 import { isEventStreamType } from './event-stream.ts'
 import type { Lingerer } from './lingering.ts'
@@ -270,11 +271,9 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   /** An event stream that begins now is to be ended as those that have begun. */
   #watchHead(exchange: Exchange): void {
     const { stream } = exchange
-    const { respond } = stream
-    stream.respond = (headers, options) => {
-      respond.call(stream, headers, options)
+    whenAnswered(stream, () => {
       if (isEventStream(exchange)) this.#tracking.eventStream(stream)
-    }
+    })
   }
 
   /** Once for each session: what ended it is what counts. */

@@ -1,5 +1,6 @@
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Duplex } from 'node:stream'
+import { whenAnswered } from './answered.ts'
 import type { Tracking } from './connection.ts'
 import type { Upgraded } from './partings.ts'
 import type { Destroyed } from './report.ts'
@@ -36,14 +37,12 @@ export class Tunnel implements Upgraded {
   /** A WebSocket that is accepted from now on speaks in frames, and may be said goodbye to. */
   follow(): void {
     const { socket: stream } = this
-    const { respond } = stream
-    stream.respond = (headers, options) => {
-      respond.call(stream, headers, options)
+    whenAnswered(stream, () => {
       // What has passed by then, nobody has followed.
       if (tunnelOf(stream) !== this || stream.writableLength + stream.readableLength > 0 || stream.sentHeaders?.[':status'] !== 200) return
       void new WebSocketWire(stream, undefined, stream.sentHeaders)
       this.#tracking.partings.late(this)
-    }
+    })
   }
 
   /** END_STREAM is its FIN. For the peer's it waits as long as it has, `upgradedMs`. */
