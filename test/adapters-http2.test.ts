@@ -57,7 +57,9 @@ const withKoa: Make = async options => {
     ctx.body = await answer(ctx.path)
   })
   const server = http2.createServer(app.callback())
-  const { duck } = onKoa(app, { ...options, server: server as unknown as http.Server })
+  // The type test: it is given the server as it is, and gives it back as such.
+  const { duck, server: same }: { duck: Duck, server: http2.Http2Server } = onKoa(app, { ...options, server })
+  assert.equal(same, server)
   await listen(server as unknown as http.Server)
   return { server, duck, executed, release }
 }

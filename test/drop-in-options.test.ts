@@ -5,9 +5,9 @@ import { afterEach, test } from 'node:test'
 import * as originalTerminus from '@godaddy/terminus'
 import { createHttpTerminator as originalTerminator } from 'http-terminator'
 import type originalStoppable from 'stoppable'
-import { createHttpTerminator } from '../src/adapters/http-terminator.ts'
+import { createHttpTerminator, type HttpTerminatorConfigurationInput } from '../src/adapters/http-terminator.ts'
 import stoppable, { stoppable as named, type StoppableServer, type WithStop } from '../src/adapters/stoppable.ts'
-import { HealthCheckError, createTerminus, type TerminusOptions } from '../src/adapters/terminus.ts'
+import { HealthCheckError, createTerminus, type HealthCheck, type TerminusOptions } from '../src/adapters/terminus.ts'
 import { duckOf } from '../src/core/duck.ts'
 import { wrap } from '../src/core/index.ts'
 
@@ -17,6 +17,10 @@ const asTerminator: typeof originalTerminator = createHttpTerminator
 const asTerminus: originalTerminus.Terminus = createTerminus
 const asError: typeof originalTerminus.HealthCheckError = HealthCheckError
 const asOptions = (options: originalTerminus.TerminusOptions): TerminusOptions => options
+// And back: what is written with the types of the drop-ins fits where those of the originals are expected. (`signals` may be readonly here.)
+const asCheck = (check: HealthCheck): originalTerminus.HealthCheck => check
+const asOriginal = (options: Omit<TerminusOptions, 'signals'>): originalTerminus.TerminusOptions => options
+const asInput = (input: HttpTerminatorConfigurationInput): Parameters<typeof originalTerminator>[0] => input
 
 const signals = ['SIGTERM', 'SIGINT'] as const
 // createTerminus listens for signals, and has no way back.
@@ -180,6 +184,17 @@ test('terminus: what is undefined means the default, and the same server comes b
   server.close()
   server.closeAllConnections()
   assert.deepEqual(new asError('failed', ['a cause']).causes, ['a cause'])
+})
+
+test('what is written with the types of the drop-ins fits where those of the originals are expected', async () => {
+  const check: HealthCheck = async ({ state }) => ({ version: 1, ...state })
+  const state = { isShuttingDown: false }
+  assert.equal((await check({ state })).version, 1)
+  assert.deepEqual(await asCheck(check)({ state }), { version: 1, isShuttingDown: false })
+  const onSignal = async () => 'closed'
+  assert.equal(await asOriginal({ onSignal }).onSignal?.(), 'closed')
+  const { server, gracefulTerminationTimeout } = asInput({ server: http.createServer(), gracefulTerminationTimeout: 5 })
+  assert.deepEqual([server.listening, gracefulTerminationTimeout], [false, 5])
 })
 
 test('terminus: a logger that throws is no reason to leave a probe without an answer', async () => {

@@ -1,4 +1,6 @@
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import type { IncomingMessage, RequestListener, Server as HttpServer, ServerResponse } from 'node:http'
+import type { Server as HttpsServer } from 'node:https'
+import type { WrappableServer } from '../core/index.ts'
 import { under, type Mountable } from './mount.ts'
 import { checkApp, wrapApp, type AppOptions, type WrappedApp } from './wrap-app.ts'
 
@@ -21,12 +23,12 @@ export interface KoaLike {
  * middleware, before your routes. What a middleware before that place answers is served. With a server of your own it is thrown before
  * all middleware: Koa takes none that is added after `app.callback()`.
  *
- * `app.listen()` listens with this server from now on, too.
+ * `app.listen()` listens with this server from now on, too. A server of your own may be one of node:http2.
  *
  * @returns The server, still to listen, and its duck, which middleware finds as `ctx.lameduck`.
  * @throws {LameduckError} As `wrap`; `ERR_LAMEDUCK_SERVER` for something that is no application.
  */
-export function lameduck(app: KoaLike, options: AppOptions = {}): WrappedApp {
+export function lameduck<Server extends WrappableServer = HttpServer | HttpsServer>(app: KoaLike, options: AppOptions<Server> = {}): WrappedApp<Server> {
   checkApp(app, typeof app === 'object' && app !== null && 'context' in app && 'callback' in app, 'a Koa application, the result of new Koa()')
   let listener: RequestListener | undefined
   // Koa composes its middleware in callback(): not before all of it is there.

@@ -8,10 +8,14 @@ import { Shutdown } from './terminus-shutdown.ts'
 
 export { HealthCheckError, type HealthCheck, type HealthCheckMap, type TerminusState } from './terminus-health.ts'
 
+/** What is called in a shutdown, and waited for. */
+// oxlint-disable-next-line typescript/no-explicit-any -- the original has Promise<any>; a hook need not be asynchronous
+type TerminusHook = () => any
+
 /** Options of {@link createTerminus}: those of @godaddy/terminus, and `hookTimeout`. */
 export interface TerminusOptions {
   /** Called, and waited for, before the server stops accepting: it is out of rotation and serves on meanwhile. */
-  beforeShutdown?: () => unknown
+  beforeShutdown?: TerminusHook
   /** Whether the paths of the health checks are compared without regard to case. Default false. */
   caseInsensitive?: boolean
   /** Headers of the health responses. */
@@ -26,13 +30,13 @@ export interface TerminusOptions {
   /** Gets what went wrong: a message and the error. */
   logger?: (message: string, error: Error) => void
   /** Called before a health check is answered with a failure during the shutdown. */
-  onSendFailureDuringShutdown?: () => unknown
+  onSendFailureDuringShutdown?: TerminusHook
   /** Called last, before the process ends. */
-  onShutdown?: () => unknown
+  onShutdown?: TerminusHook
   /** Called when the last connection has ended: closes databases and the like. */
-  onSignal?: () => unknown
+  onSignal?: TerminusHook
   /** @deprecated The old name of onSignal. */
-  onSigterm?: () => unknown
+  onSigterm?: TerminusHook
   /** Whether health checks fail during the shutdown without being asked. Default true. */
   sendFailuresDuringShutdown?: boolean
   /** The signal that starts the shutdown. Default SIGTERM. */

@@ -1,18 +1,18 @@
 import http, { type RequestListener } from 'node:http'
 import type https from 'node:https'
-import { DEFAULTS, LameduckError, wrap, type Duck, type Options } from '../core/index.ts'
+import { DEFAULTS, LameduckError, wrap, type Duck, type Options, type WrappableServer } from '../core/index.ts'
 import { checkKeys } from '../core/options.ts'
 import { Rejection } from './rejection.ts'
 
 /** Options of an adapter: those of `wrap`, and the server if it is to be one of your own. */
-export interface AppOptions extends Options {
+export interface AppOptions<Server extends WrappableServer = http.Server | https.Server> extends Options {
   /** A server that has the application as its request listener already, such as an `https.Server`. Default: a new `http.Server`. */
-  server?: http.Server | https.Server
+  server?: Server
 }
 
 /** What an adapter gives back. */
-export interface WrappedApp {
-  server: http.Server | https.Server
+export interface WrappedApp<Server extends WrappableServer = http.Server | https.Server> {
+  server: Server
   duck: Duck
 }
 
@@ -24,10 +24,10 @@ export function checkApp(app: unknown, ok: boolean, expected: string): void {
 }
 
 /** From an application's request listener to a wrapped server, with a way to raise the 503 of rejected requests in the framework. */
-export function wrapApp(listener: RequestListener, options: AppOptions): WrappedApp & { rejection: Rejection } {
+export function wrapApp<Server extends WrappableServer>(listener: RequestListener, options: AppOptions<Server>): WrappedApp<Server> & { rejection: Rejection } {
   // A number, taken apart, would be no options at all.
   checkKeys('options', options, { ...DEFAULTS, server: undefined })
-  const { server = http.createServer(listener), ...rest } = options
+  const { server = http.createServer(listener) as WrappableServer as Server, ...rest } = options
   const rejection = new Rejection(rest)
   const duck = wrap(server, { reject: (req, res) => rejection.handOn(req, res, server), ...rest })
   return { server, duck, rejection }
