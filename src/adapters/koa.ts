@@ -1,4 +1,4 @@
-import type { IncomingMessage, RequestListener, Server as HttpServer, ServerResponse } from 'node:http'
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
 import type { WrappableServer } from '../core/index.ts'
 import { under, type Mountable } from './mount.ts'
@@ -28,7 +28,7 @@ export interface KoaLike {
  * @returns The server, still to listen, and its duck, which middleware finds as `ctx.lameduck`.
  * @throws {LameduckError} As `wrap`; `ERR_LAMEDUCK_SERVER` for something that is no application.
  */
-export function lameduck<Server extends WrappableServer = HttpServer | HttpsServer>(app: KoaLike, options: AppOptions<Server> = {}): WrappedApp<Server> {
+export function lameduck<S extends WrappableServer = Server | HttpsServer>(app: KoaLike, options: AppOptions<S> = {}): WrappedApp<S> {
   checkApp(app, typeof app === 'object' && app !== null && 'context' in app && 'callback' in app, 'a Koa application, the result of new Koa()')
   let listener: RequestListener | undefined
   // Koa composes its middleware in callback(): not before all of it is there.

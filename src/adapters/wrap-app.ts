@@ -5,14 +5,14 @@ import { checkKeys } from '../core/options.ts'
 import { Rejection } from './rejection.ts'
 
 /** Options of an adapter: those of `wrap`, and the server if it is to be one of your own. */
-export interface AppOptions<Server extends WrappableServer = http.Server | https.Server> extends Options {
+export interface AppOptions<S extends WrappableServer = http.Server | https.Server> extends Options {
   /** A server that has the application as its request listener already, such as an `https.Server`. Default: a new `http.Server`. */
-  server?: Server
+  server?: S
 }
 
 /** What an adapter gives back. */
-export interface WrappedApp<Server extends WrappableServer = http.Server | https.Server> {
-  server: Server
+export interface WrappedApp<S extends WrappableServer = http.Server | https.Server> {
+  server: S
   duck: Duck
 }
 
@@ -24,10 +24,10 @@ export function checkApp(app: unknown, ok: boolean, expected: string): void {
 }
 
 /** From an application's request listener to a wrapped server, with a way to raise the 503 of rejected requests in the framework. */
-export function wrapApp<Server extends WrappableServer>(listener: RequestListener, options: AppOptions<Server>): WrappedApp<Server> & { rejection: Rejection } {
+export function wrapApp<S extends WrappableServer>(listener: RequestListener, options: AppOptions<S>): WrappedApp<S> & { rejection: Rejection } {
   // A number, taken apart, would be no options at all.
   checkKeys('options', options, { ...DEFAULTS, server: undefined })
-  const { server = http.createServer(listener) as WrappableServer as Server, ...rest } = options
+  const { server = http.createServer(listener) as WrappableServer as S, ...rest } = options
   const rejection = new Rejection(rest)
   const duck = wrap(server, { reject: (req, res) => rejection.handOn(req, res, server), ...rest })
   return { server, duck, rejection }
