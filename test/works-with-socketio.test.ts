@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import http from 'node:http'
 import net, { type AddressInfo, type Socket as NetSocket } from 'node:net'
 import { after, test } from 'node:test'
 import { runInThisContext } from 'node:vm'
-import { Server, type Socket } from 'socket.io'
+import { Server, type ServerOptions, type Socket } from 'socket.io'
 import { io } from 'socket.io-client'
 import { wrap, type Duck } from '../src/core/index.ts'
 import { endLeftovers, leftover } from './_leftovers.ts'
+import { turns } from './_scenario.ts'
 import { readPage } from './_snippets.ts'
 import { addressOf, listen, QUICK } from './_world.ts'
 
@@ -24,9 +26,9 @@ interface Instance {
 }
 
 /** One instance of a service: socket.io on a wrapped server, and nothing else. */
-async function instance(name: string): Promise<Instance> {
+async function instance(name: string, options: Partial<ServerOptions> = {}): Promise<Instance> {
   const server = http.createServer()
-  const sio = new Server(server, { pingInterval: 25_000 })
+  const sio = new Server(server, { pingInterval: 25_000, ...options })
   const duck = wrap(server, OPTIONS)
   const sockets: Socket[] = []
   sio.on('connection', socket => {
@@ -109,3 +111,23 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
     front.close()
   })
 }
+
+test('socket.io with perMessageDeflate: what waits behind a message that is being compressed arrives, too', async () => {
+  const { duck, sockets, port } = await instance('a', { perMessageDeflate: { threshold: 0 } })
+  const client = io(`http://127.0.0.1:${port}`, { transports: ['websocket'], reconnection: false, forceNew: true })
+  leftover(() => client.close())
+  const messages: string[] = []
+  client.on('message', (text: string) => messages.push(text))
+  await new Promise(resolve => client.once('from', resolve))
+  const ended = new Promise(resolve => client.once('disconnect', resolve))
+  const text = randomBytes(150_000).toString('hex')
+  // socket.io gives `ws` the first, and the others when that is out.
+  for (let n = 0; n < 10; n++) {
+    sockets[0]!.emit('message', `${n} ${text}`)
+    await turns(1)
+  }
+  const report = await duck.drain({ lameduckMs: 0 })
+  await ended
+  assert.deepEqual(messages.map(message => message.split(' ')[0]), Array.from({ length: 10 }, (_, n) => String(n)))
+  assert.equal(report.outcome, 'clean')
+})

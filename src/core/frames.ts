@@ -15,6 +15,8 @@ export class Frames {
   closing = false
   /** Between the fragments of a message. A control frame may go there (§5.4). */
   fragmented = false
+  /** How many data frames have begun; an answer's head is one, too. */
+  begun = 0
   /** How long the payload of the last pong is. */
   pong = -1
   /** How far the head of the handshake's answer has come; -1 once it is over, or was none of this direction. */
@@ -78,7 +80,10 @@ export class Frames {
       this.#opcode = byte & 0x0f
       if (this.#opcode === CLOSE) this.closing = true
       // Control frames, 8 and up, are no part of a message.
-      else if (this.#opcode < CLOSE) this.fragmented = byte < 0x80
+      else if (this.#opcode < CLOSE) {
+        this.fragmented = byte < 0x80
+        this.begun++
+      }
       this.#at = 1
       return
     }
@@ -112,6 +117,7 @@ export class Frames {
       this.#matched = byte === END_OF_HEAD[this.#matched] ? this.#matched + 1 : Number(byte === END_OF_HEAD[0])
       if (this.#matched === END_OF_HEAD.length && this.#left === 0) {
         this.#head = -1
+        this.begun++
         return i + 1
       }
     }

@@ -179,14 +179,14 @@ class Parting implements Leaver, Lingerer {
   }
 
   /**
-   * After a moment without a write, the application is likely to have written all that it was about to. Who never stops
+   * After a moment without a message, the application is likely to have written all that it was about to. Who never stops
    * is not waited for.
    */
   #whenQuiet(wire: WebSocketWire): void {
     this.#partings.busy.add({
       giveUp: () => {
         if (this.#owner) return
-        if (wire.quiet() || performance.now() >= this.#patientUntil) wire.goodbye()
+        if (performance.now() >= this.#patientUntil || (wire.quiet() && !wire.sound())) wire.goodbye()
         else this.#whenQuiet(wire)
       },
     })

@@ -109,15 +109,15 @@ export function ageOf(since: number): number {
 }
 
 /** What the report says of a connection that is about to be destroyed. */
-export function obituary(connection: Pick<Tracked, 'socket' | 'state' | 'since' | 'inFlight'>, why: Destroyed['why'], unsentBytes: number): Destroyed {
+export function obituary(connection: Pick<Tracked, 'state' | 'since' | 'inFlight'> & { socket: unknown }, why: Destroyed['why'], unsentBytes: number): Destroyed {
   const [request] = connection.inFlight()
-  const { remoteAddress, remotePort } = connection.socket
+  const { remote } = request ?? carrierOf(connection.socket as Socket)
   return {
     why,
     state: connection.state,
     ageMs: ageOf(connection.since),
     ...(request && { method: request.method, path: request.path }),
-    ...(remoteAddress !== undefined && { remote: `${remoteAddress}:${remotePort}` }),
+    ...(remote !== undefined && { remote }),
     unsentBytes,
   }
 }

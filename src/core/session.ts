@@ -235,9 +235,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
 
   #tunnel(exchange: Exchange): void {
     const { stream, headers, since } = exchange
-    const { socket } = this
-    const about = { socket, state: 'upgraded', since, inFlight: () => [this.#describe(exchange)] } as const
-    const tunnel = new Tunnel(stream, this, this.#tracking, () => obituary(about, 'upgraded', stream.writableLength))
+    const tunnel = new Tunnel(stream, this, since, () => [this.#describe(exchange)], this.#tracking)
     if (headers[':protocol'] === 'websocket') tunnel.follow()
   }
 

@@ -22,6 +22,7 @@ import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
 import { Session, sessionOf, socketOf } from './session.ts'
 import type { Tracked } from './tracked.ts'
+import { tunnelOf } from './tunnel.ts'
 import { follow } from './websocket.ts'
 import { closeAllConnections, type WrappableServer } from './wrappable.ts'
 
@@ -286,7 +287,7 @@ export class Tracker implements Tracking {
     const session = sessionOf(http2) ?? this.#session(http2)
     session.opened(stream, headers)
     // As with an upgrade of HTTP/1: what begins now would only be cut.
-    if (headers[':method'] === 'CONNECT' && this.#phase === 'draining' && !stream.destroyed) {
+    if (this.#phase === 'draining' && tunnelOf(stream)) {
       this.counters.rejected++
       this.#admission.unavailable(compat(stream, headers)[1])
       return true

@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream'
 import { whenAnswered } from './answered.ts'
 import type { Tracking } from './connection.ts'
 import type { Upgraded } from './partings.ts'
-import type { Destroyed } from './report.ts'
+import { obituary, type InFlight } from './report.ts'
 import type { Tracked } from './tracked.ts'
 import { wireOf, WebSocketWire } from './websocket.ts'
 
@@ -23,14 +23,16 @@ export class Tunnel implements Upgraded {
   readonly state = 'upgraded'
   readonly socket: ServerHttp2Stream
   readonly carrier: Tracked
+  readonly since: number
+  readonly inFlight: () => InFlight[]
   #tracking: Tracking
-  #obituary: () => Destroyed
 
-  constructor(stream: ServerHttp2Stream, carrier: Tracked, tracking: Tracking, obituary: () => Destroyed) {
+  constructor(stream: ServerHttp2Stream, carrier: Tracked, since: number, inFlight: () => InFlight[], tracking: Tracking) {
     this.socket = stream
     this.carrier = carrier
+    this.since = since
+    this.inFlight = inFlight
     this.#tracking = tracking
-    this.#obituary = obituary
     ;(stream as TunnelStream)[TUNNEL] = this
   }
 
@@ -51,9 +53,10 @@ export class Tunnel implements Upgraded {
   }
 
   destroy(): void {
-    if (this.socket.destroyed) return
-    this.#tracking.destroyed(this.#obituary(), false)
-    this.socket.close(CANCEL)
+    const { socket: stream } = this
+    if (stream.destroyed) return
+    this.#tracking.destroyed(obituary(this, 'upgraded', stream.writableLength), false)
+    stream.close(CANCEL)
   }
 
   release(): void {

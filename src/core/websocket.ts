@@ -83,8 +83,9 @@ export class WebSocketWire {
   #fin = false
   /** Since it is to go. */
   #leaver: Leaver | undefined
-  /** The application has written since the last look. */
-  #busy = false
+  /** How many messages the application had begun at the last look, and when it was last asked. */
+  #seen = 0
+  #asked = -1
   /** Whether messages may be compressed, and so reach the socket some time after the application has sent them. */
   #compresses = false
   /** Our ping among the peer's frames: due as soon as one of those ends, or not answered yet. */
@@ -123,7 +124,7 @@ export class WebSocketWire {
   /** From here on both close frames, whoever sends the first, end the socket. */
   accompany(leaver: Leaver): void {
     this.#leaver = leaver
-    this.#busy = false
+    this.#seen = this.#outgoing.begun
     this.#socket.on('error', ignore)
     this.#part()
   }
@@ -131,11 +132,15 @@ export class WebSocketWire {
   /**
    * If the application compresses, asks it how far it has come: a library answers a ping behind all that it has been given
    * to send, in its order. The peer sees a pong that it did not ask for, which is none of its concern (RFC 6455 §5.5.3).
+   * What came out since it was asked last may have been waited for: then there may be more by now.
    *
-   * @returns Whether an answer is to be expected, and with it the goodbye.
+   * @returns Whether an answer is to be expected.
    */
   sound(): boolean {
-    if (!this.#compresses || this.silent || this.#incoming.closing || this.#fin) return false
+    const { begun } = this.#outgoing
+    if (!this.#compresses || this.silent || this.#incoming.closing || this.#fin || begun === this.#asked) return false
+    this.#asked = begun
+    this.#outgoing.pong = -1
     this.#ping = 'due'
     this.#sound()
     return true
@@ -146,10 +151,11 @@ export class WebSocketWire {
     return this.#goodbye !== undefined || this.#outgoing.closing || this.#socket.writableEnded
   }
 
-  /** Whether nothing was written since the last look, and no message is half written. */
+  /** Whether no message was begun since the last look, none is half written, and nobody waits for the peer to take what was. */
   quiet(): boolean {
-    const quiet = !this.#busy && this.#ping === undefined && this.#outgoing.between && !this.#outgoing.fragmented
-    this.#busy = false
+    const { begun, between, fragmented } = this.#outgoing
+    const quiet = begun === this.#seen && this.#ping === undefined && between && !fragmented && this.#socket.writableLength === 0
+    this.#seen = begun
     return quiet
   }
 
@@ -164,14 +170,10 @@ export class WebSocketWire {
 
   write(chunk: unknown, encoding?: BufferEncoding, callback?: Callback): boolean {
     if (this.#goodbye === 'said') return this.#swallow(callback)
-    this.#busy = true
     if (this.#goodbye === 'due') return this.#writeLast(chunk, encoding, callback)
     this.#follow(chunk, encoding)
     const more = this.#write.call(this.#socket, chunk, encoding, callback)
-    if (this.#ping === 'out' && this.#outgoing.pong === PONG_LENGTH) {
-      this.#ping = undefined
-      this.goodbye()
-    }
+    if (this.#outgoing.pong === PONG_LENGTH) this.#ping = undefined
     if (this.#outgoing.closed) this.#part()
     return more
   }
@@ -211,7 +213,7 @@ export class WebSocketWire {
     }
     const bytes = bytesOf(chunk, encoding)
     if (!bytes) return
-    if (this.#outgoing.before) this.#negotiated(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))
+    if (this.#outgoing.before) this.#negotiated(Buffer.from(bytes))
     this.#outgoing.push(bytes)
   }
 
