@@ -61,6 +61,30 @@ export const STOPS: Scenario<Side>[] = [
   { name: 'A request in flight', run: side => inFlight(side, false) },
   { name: 'A request in flight over TLS', run: side => inFlight(side, true) },
   {
+    name: 'A stream in flight over HTTP/2',
+    run: async side => {
+      await side.start({ streams: true, limit: 3_000 })
+      const peer = side.session()
+      const asked = peer.ask('/slow')
+      await side.next(({ event }) => event === 'executed')
+      await side.ask({ op: 'stop' })
+      const { answered, status } = await asked
+      const stopped = await side.stopped(2_000)
+      return `${answered ? status : 'no answer'}; ${peer.goaways.length > 0 ? 'GOAWAY' : 'no GOAWAY'}; ${stopped ? 'stopped' : 'not stopped soon after it'}`
+    },
+  },
+  {
+    name: 'An idle session of HTTP/2',
+    run: async side => {
+      await side.start({ streams: true, limit: 3_000 })
+      const peer = side.session()
+      await peer.ask('/')
+      await side.ask({ op: 'stop' })
+      const stopped = await side.stopped(2_000)
+      return `${peer.goaways.length > 0 ? 'GOAWAY' : 'no GOAWAY'}; ${stopped ? 'stopped' : 'not stopped within 2 s'}`
+    },
+  },
+  {
     name: 'A request in flight whose answer has begun, on a connection that the client keeps',
     run: async side => {
       await side.start({ limit: 4_500 })

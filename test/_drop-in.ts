@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import http2 from 'node:http2'
 import { after, before, describe, test } from 'node:test'
 import { Child } from './_child.ts'
 import { Client } from './_client.ts'
+import { peerOf, type Peer } from './_http2.ts'
 import { endLeftovers } from './_leftovers.ts'
 
 /** How `fixtures/drop-in-server.ts` starts a server. */
@@ -10,6 +12,8 @@ export interface DropInStart {
   /** What the library calls grace, or timeout. */
   limit?: number | string
   secure?: boolean
+  /** HTTP/2, over TLS. */
+  streams?: boolean
   /** False: put the library on it and go no further. */
   listening?: boolean
 }
@@ -91,7 +95,7 @@ export class Side {
   }
 
   async start(how: DropInStart = {}): Promise<Told> {
-    this.#secure = how.secure ?? false
+    this.#secure = how.secure ?? how.streams ?? false
     // What an earlier server has told since its end, or still will, is nothing to this one.
     this.#start++
     this.#told = []
@@ -105,6 +109,11 @@ export class Side {
   /** A client with a connection of its own; `polite: false` ignores a FIN. */
   open(options: { polite?: boolean } = {}): Promise<Client> {
     return Client.open({ ...this.#address, ...(this.#secure && { ca }) }, options)
+  }
+
+  /** An HTTP/2 session. */
+  session(): Peer {
+    return peerOf(http2.connect(`https://127.0.0.1:${this.#address.port}`, { ca, servername: 'localhost' }))
   }
 
   dial(): Client {

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { rmSync, writeFileSync } from 'node:fs'
+import http2 from 'node:http2'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe } from 'node:test'
@@ -7,6 +8,7 @@ import { Child } from './_child.ts'
 import { Client } from './_client.ts'
 import { differential, type Scenario } from './_drop-in.ts'
 import { answer } from './_drop-in-stops.ts'
+import { peerOf } from './_http2.ts'
 import type { TerminusService } from './fixtures/drop-in-terminus.ts'
 
 const later = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
@@ -136,6 +138,15 @@ const SHUTDOWN: Scenario<Whose>[] = [
     await child.says(/^hook (onSignal)/m)
     child.kill('SIGTERM')
     return `${await end()}; ${hooks()}`
+  }),
+  scenario('A health check and a stream in flight over HTTP/2', { streams: true, checks: { '/ok': 'ok' } }, async ({ child, end, hooks }) => {
+    const peer = peerOf(http2.connect(`http://127.0.0.1:${await child.says(/^port0 (\d+)/m)}`))
+    const probe = await peer.ask('/ok')
+    const asked = peer.ask('/slow')
+    await child.says(/^executed (\/slow)/m)
+    child.kill('SIGTERM')
+    const { answered, status } = await asked
+    return `${probe.status} ${probe.text}; ${answered ? status : 'no answer'}; ${peer.goaways.length > 0 ? 'GOAWAY' : 'no GOAWAY'}; ${await end()}; ${hooks()}`
   }),
   scenario('A request in flight at SIGTERM', {}, async service => {
     const client = await busy(service, '/slow')
