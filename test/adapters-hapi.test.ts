@@ -66,3 +66,27 @@ for (const [how, begin] of ways) {
     assert.equal(calls.length, 7)
   })
 }
+
+for (const [how, begin] of ways.slice(0, 2)) {
+  test(`hapi, ${how}, with an onPreStop that throws: whoever began it hears of that, and the connections have ended before`, async () => {
+    const server = Hapi.server({ port: 0, host: '127.0.0.1' })
+    await server.register({ plugin, options: { ...QUICK, deadlineMs: 1_000 } })
+    const { duck } = (server.plugins as unknown as { lameduck: { duck: Duck } }).lameduck
+    ducks.push(duck)
+    server.ext('onPreStop', () => {
+      assert.equal(duck.stats().connections.total, 0)
+      throw new Error('of onPreStop')
+    })
+    await server.start()
+    const client = await Client.open(addressOf(server.listener))
+    client.request('/')
+    assert.equal((await client.answer()).status, 404)
+    const said = await begin(server, duck).then(() => 'nothing', (error: Error) => error.message)
+    assert.equal(said, how === 'a drain' ? 'nothing' : 'of onPreStop')
+    assert.equal(await client.ended(), 'fin')
+    const { outcome, hooks } = await duck.drain()
+    // hapi tells nobody but the caller of `stop()` that it failed: a drain that was begun by that waits for it.
+    const expected = how === 'a drain' ? ['failed', 'of onPreStop'] : ['timeout', undefined]
+    assert.deepEqual([outcome, ...hooks.map(({ outcome, error }) => [outcome, (error as Error | undefined)?.message])], ['clean', expected])
+  })
+}
