@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import http2 from 'node:http2'
+import type { Writable } from 'node:stream'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BIG, release } from './_app.ts'
@@ -205,25 +206,32 @@ for (const kind of KINDS) {
   scenario('an event stream ends cleanly, one that begins in the drain, too', async ({ duck, server }, peer) => {
     server.removeAllListeners('request')
     const written: boolean[] = []
+    const events = (stream: Writable) => {
+      stream.write('data: 1\n\n')
+      const timer = setInterval(() => written.push(stream.write('data: 2\n\n')), 20)
+      stream.on('close', () => clearInterval(timer))
+    }
     server.on('request', (req, res) => {
       const begin = () => {
         res.writeHead(200, { 'content-type': 'text/event-stream' })
-        res.write('data: 1\n\n')
-        const timer = setInterval(() => written.push(res.write('data: 2\n\n')), 20)
-        res.on('close', () => clearInterval(timer))
+        events(res)
       }
       if (req.url === '/late') setTimeout(begin, 100)
-      else begin()
+      else if (req.url === '/capitals') {
+        // Node sends the names of the stream API in lower case, and keeps them as they are.
+        res.stream.respond({ ':status': 200, 'Content-Type': 'text/event-stream' })
+        events(res.stream)
+      } else begin()
     })
-    const [events, late] = [peer.ask('/events'), peer.ask('/late')]
-    await until('both in flight', () => duck.stats().inFlight.length === 2 && written.length > 0)
+    const asked = ['/events', '/late', '/capitals'].map(path => peer.ask(path))
+    await until('all in flight', () => duck.stats().inFlight.length === 3 && written.length > 0)
     const report = await duck.drain()
-    for (const result of [await events, await late]) {
+    for (const result of await Promise.all(asked)) {
       assert.ok(result.answered, `code ${result.code}`)
       assert.match(result.text, /^data: 1\n\n/)
     }
     assert.equal(report.outcome, 'clean')
-    assert.equal(report.served, 2)
+    assert.equal(report.served, 3)
   })
 
   scenario('a CONNECT tunnel gets upgradedMs', async ({ duck, server }, peer) => {

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerHttp2Stream } from 'node:http2'
 import { setAside } from './connection.ts'
 import type { Settings } from './options.ts'
 
@@ -38,24 +39,18 @@ export class Admission {
     setAside(res)
     try {
       const { reject } = this.#settings
-      if (reject === undefined || (await reject(req, res)) === false) this.unavailable(res)
+      if (reject === undefined || (await reject(req, res)) === false) this.#unavailable(res)
     } catch (error) {
       this.#fault('reject', error)
-      if (!res.headersSent) this.unavailable(res)
+      if (!res.headersSent) this.#unavailable(res)
       else if (!res.writableEnded) res.destroy()
     }
   }
 
-  /** Answers 503, whatever `reject` would say. */
-  unavailable(res: ServerResponse): void {
-    setAside(res)
-    const body = JSON.stringify({ error: 'Service Unavailable', message: 'The server is shutting down; please try again.' })
-    res.writeHead(503, {
-      'Content-Type': 'application/json',
-      'Content-Length': Buffer.byteLength(body),
-      'Retry-After': this.#retryAfter,
-    })
-    res.end(body)
+  /** For a tunnel of HTTP/2: a head alone, which no window of its client holds back. */
+  refuse(stream: ServerHttp2Stream): void {
+    setAside(stream)
+    stream.respond({ ':status': 503, 'retry-after': String(this.#retryAfter) }, { endStream: true })
   }
 
   /** For a socket that asked for an upgrade: it has no response object. */
@@ -65,5 +60,15 @@ export class Admission {
 
   get #retryAfter(): number {
     return Math.ceil(this.#settings.retryAfterMs / 1_000)
+  }
+
+  #unavailable(res: ServerResponse): void {
+    const body = JSON.stringify({ error: 'Service Unavailable', message: 'The server is shutting down; please try again.' })
+    res.writeHead(503, {
+      'Content-Type': 'application/json',
+      'Content-Length': Buffer.byteLength(body),
+      'Retry-After': this.#retryAfter,
+    })
+    res.end(body)
   }
 }

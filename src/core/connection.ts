@@ -56,9 +56,9 @@ export function connectionOf(socket: Socket | null): Connection | undefined {
 }
 
 /** Leaves a response out of the count of what the application served. */
-export function setAside(res: TrackedResponse): void {
+export function setAside(res: object): void {
   // Of an HTTP/2 response it is the stream that is tracked.
-  ;(res.stream ?? res)[ASIDE] = true
+  ;((res as TrackedResponse).stream ?? (res as TrackedResponse))[ASIDE] = true
 }
 
 /** Whether a response, or an HTTP/2 stream, was left out. */

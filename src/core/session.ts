@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import { whenAnswered } from './answered.ts'
+import { answerField, whenAnswered } from './answered.ts'
 import { isAside, type ConnectionState, type Tracking } from './connection.ts'
 import { isEventStreamType } from './event-stream.ts'
 import type { Lingerer } from './lingering.ts'
@@ -28,7 +28,7 @@ interface Exchange {
 
 /** One that its client will ask for again: see `event-stream.ts`. */
 function isEventStream({ stream, headers }: Exchange): boolean {
-  return headers[':method'] === 'GET' && !stream.destroyed && isEventStreamType(stream.sentHeaders?.['content-type'])
+  return headers[':method'] === 'GET' && !stream.destroyed && isEventStreamType(answerField(stream, 'content-type'))
 }
 
 const sessions = new WeakMap<ServerHttp2Session, Session>()

@@ -289,7 +289,7 @@ export class Tracker implements Tracking {
     // As with an upgrade of HTTP/1: what begins now would only be cut.
     if (this.#phase === 'draining' && tunnelOf(stream)) {
       this.counters.rejected++
-      this.#admission.unavailable(compat(stream, headers)[1])
+      this.#admission.refuse(stream)
       return true
     }
     // With a listener of `request` there will be that, too; unless the application has one of each: Node's own is the other.

@@ -1,6 +1,6 @@
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Duplex } from 'node:stream'
-import { whenAnswered } from './answered.ts'
+import { answerField, whenAnswered } from './answered.ts'
 import type { Tracking } from './connection.ts'
 import type { Upgraded } from './partings.ts'
 import { obituary, type InFlight } from './report.ts'
@@ -26,6 +26,7 @@ export class Tunnel implements Upgraded {
   readonly since: number
   readonly inFlight: () => InFlight[]
   #tracking: Tracking
+  #unfollow: (() => void) | undefined
 
   constructor(stream: ServerHttp2Stream, carrier: Tracked, since: number, inFlight: () => InFlight[], tracking: Tracking) {
     this.socket = stream
@@ -39,10 +40,10 @@ export class Tunnel implements Upgraded {
   /** A WebSocket that is accepted from now on speaks in frames, and may be said goodbye to. */
   follow(): void {
     const { socket: stream } = this
-    whenAnswered(stream, () => {
+    this.#unfollow = whenAnswered(stream, () => {
       // What has passed by then, nobody has followed.
-      if (tunnelOf(stream) !== this || stream.writableLength + stream.readableLength > 0 || stream.sentHeaders?.[':status'] !== 200) return
-      void new WebSocketWire(stream, undefined, stream.sentHeaders)
+      if (tunnelOf(stream) !== this || stream.writableLength + stream.readableLength > 0 || answerField(stream, ':status') !== '200') return
+      void new WebSocketWire(stream, undefined, answerField(stream, 'sec-websocket-extensions'))
       this.#tracking.partings.late(this)
     })
   }
@@ -56,11 +57,14 @@ export class Tunnel implements Upgraded {
     const { socket: stream } = this
     if (stream.destroyed) return
     this.#tracking.destroyed(obituary(this, 'upgraded', stream.writableLength), false)
-    stream.close(CANCEL)
+    // Over on both sides, and unread: to Node there is nothing left to close.
+    if (stream.closed) stream.destroy()
+    else stream.close(CANCEL)
   }
 
   release(): void {
     delete (this.socket as TunnelStream)[TUNNEL]
+    this.#unfollow?.()
     wireOf(this.socket)?.restore()
   }
 }

@@ -1,4 +1,4 @@
-import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { Frames } from './frames.ts'
 
@@ -95,12 +95,12 @@ export class WebSocketWire {
 
   /**
    * @param head What came right behind the request: the first bytes of the peer's frames.
-   * @param answer The headers of the answer, on a stream of HTTP/2; on a socket they come before the frames.
+   * @param extensions Of the answer, on a stream of HTTP/2; on a socket they come before the frames.
    */
-  constructor(socket: Duplex, head: unknown, answer?: OutgoingHttpHeaders) {
+  constructor(socket: Duplex, head: unknown, extensions?: string) {
     this.#socket = socket
-    this.#outgoing = new Frames(!answer)
-    if (answer) this.#negotiated(answer['sec-websocket-extensions'])
+    this.#outgoing = new Frames(extensions === undefined)
+    this.#negotiated(extensions)
     this.#write = socket.write as Write
     this.#end = socket.end as End
     this.#push = socket.push as Push
@@ -114,11 +114,14 @@ export class WebSocketWire {
     const found = { write: this.#write, end: this.#end, push: this.#push }
     const inherited = Object.getPrototypeOf(this.#socket) as typeof found
     const own = this.#socket as Partial<typeof found>
+    let ours = true
     for (const name of ['write', 'end', 'push'] as const) {
+      ours &&= own[name] === (methods[name] as unknown)
       if (own[name] !== (methods[name] as unknown)) continue
       delete own[name]
       if (found[name] !== inherited[name]) Object.assign(own, { [name]: found[name] })
     }
+    if (ours) delete (this.#socket as WiredSocket)[WIRE]
   }
 
   /** From here on both close frames, whoever sends the first, end the socket. */
@@ -213,7 +216,7 @@ export class WebSocketWire {
     }
     const bytes = bytesOf(chunk, encoding)
     if (!bytes) return
-    if (this.#outgoing.before) this.#negotiated(Buffer.from(bytes))
+    if (this.#outgoing.before && this.#outgoing.left === 0) this.#negotiated(Buffer.from(bytes))
     this.#outgoing.push(bytes)
   }
 
