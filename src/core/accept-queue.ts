@@ -21,13 +21,16 @@ const BACKLOG = 511
 /** With 0 some kernels take each SYN for a flood, and say so in their log. */
 const NARROW = 1
 
-/** This process has, or had, a child. One that is not waited for (`unref()`) is no active resource. */
+/** This process has, or had, a child. */
 let children: boolean | undefined
 
-/** To be called before there can be one. */
+/**
+ * To be called early: of those who are there before, the ones that are not waited for (`unref()`) are no active resources.
+ * And once there are ten thousand connections, the list of those takes milliseconds.
+ */
 export function noteChildren(): void {
   if (children !== undefined) return
-  children = false
+  children = process.getActiveResourcesInfo().includes('ProcessWrap')
   subscribe('child_process', () => {
     children = true
   })
@@ -99,7 +102,7 @@ export class AcceptQueue {
   #widenAtClose(): void {
     const handle = handleOf(this.#server)
     const close = handle?.close
-    if (!handle || !close || !(children || process.getActiveResourcesInfo().includes('ProcessWrap'))) return
+    if (!handle || !close || !children) return
     handle.close = (...args) => {
       handle.listen?.(BACKLOG)
       close.apply(handle, args)

@@ -6,17 +6,24 @@ import type { Tracked } from './tracked.ts'
 export class Clearing {
   /** When it began, on the clock of `performance.now()`; Infinity while nothing is closed. */
   since = Infinity
+  /** When Node's parser was asked which connections are idle, in whole milliseconds on the same clock; 0 if it was not. */
+  asked = 0
   #connections: ReadonlySet<Tracked>
   #begin: () => Sweep
   #sweep: Sweep | undefined
   /** A connection has ended, or has left HTTP/1; while somebody waits for that. */
   #change: Latch | undefined
 
-  /** @param findHalves, fault See {@link Sweep}. */
-  constructor(connections: ReadonlySet<Tracked>, limits: Limits, findHalves: () => unknown, fault: (where: string, error: unknown) => void) {
+  /**
+   * @param ask Asks Node's parser, if it can be asked. Returns when that was.
+   * @param fault See {@link Sweep}.
+   */
+  constructor(connections: ReadonlySet<Tracked>, limits: Limits, ask: () => number, fault: (where: string, error: unknown) => void) {
     this.#connections = connections
     // A new one each time: what an old one is still about must not go on.
-    this.#begin = () => new Sweep(connections, limits, findHalves, fault)
+    this.#begin = () => new Sweep(connections, limits, () => {
+      this.asked = ask()
+    }, fault)
   }
 
   /** Later calls do nothing, until it is stopped. */
@@ -36,6 +43,7 @@ export class Clearing {
     this.#sweep?.stop()
     this.#sweep = undefined
     this.since = Infinity
+    this.asked = 0
     this.changed()
   }
 

@@ -107,9 +107,10 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   #tracking: Tracking
   /**
    * uploading: idle, but the last response was finished before its request had arrived whole; what still comes is the rest of that.
+   * waiting: idle, and Node's parser said so, too, or had been asked before; until the next request.
    * lingering: closing, and reading on until the peer's FIN.
    */
-  #state: 'handshake' | 'fresh' | 'used' | 'uploading' | 'upgraded' | 'closing' | 'lingering'
+  #state: 'handshake' | 'fresh' | 'used' | 'uploading' | 'waiting' | 'upgraded' | 'closing' | 'lingering'
   /** The pipelined ones before `last`. */
   #earlier: ServerResponse[] | undefined = undefined
 
@@ -126,7 +127,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     if (state === 'closing' || state === 'lingering') return 'closing'
     if (state === 'upgraded') return state
     if (this.last && !this.last.closed) return 'active'
-    return state === 'used' || state === 'uploading' ? 'idle' : state
+    return state === 'handshake' || state === 'fresh' ? state : 'idle'
   }
 
   get carrier(): this {
@@ -147,15 +148,23 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     return this.saidClose || this.state === 'closing'
   }
 
-  /** @param idle Node's parser has seen no byte of another request so far. */
-  foundIdle(idle: boolean): void {
-    if (!idle) this.seen = 0
-    else if (this.seen === UNSEEN) this.#mark()
+  foundIdle(): void {
+    if (this.state !== 'idle') return
+    if (this.seen === UNSEEN) this.#mark()
+    this.#state = 'waiting'
+  }
+
+  /**
+   * It was idle when Node's parser was asked, which had seen the beginning of another request. In rotation bytes are
+   * counted up to 20 ms after an answer, and so may include that.
+   */
+  get #half(): boolean {
+    return this.#state !== 'waiting' && this.since <= this.#tracking.clearing.asked && this.state === 'idle'
   }
 
   /** Half a head (or half a handshake) was received and waits for its rest, or may have been. A stream that is no socket counts no bytes. */
   get partial(): boolean {
-    return (this.socket.bytesRead ?? this.seen) !== this.seen
+    return this.#half || (this.socket.bytesRead ?? this.seen) !== this.seen
   }
 
   /** A handshake on a unix socket: there is no telling which TLS socket will come out of it. */
@@ -264,7 +273,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
       this.destroy('handshake')
       return
     }
-    if (this.seen === UNSEEN) {
+    if (this.seen === UNSEEN && !this.#half) {
       this.close()
       return
     }
@@ -324,6 +333,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     this.since = since
     if (this.#state !== 'used') return
     if (!last?.req.complete) this.#state = 'uploading'
+    else if (this.#tracking.clearing.asked) this.#state = 'waiting'
     this.#tracking.idle()
   }
 

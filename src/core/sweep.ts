@@ -33,7 +33,7 @@ export class Sweep {
   #passing = false
   #stopped = true
 
-  /** @param findHalves Called once, before the first connection is closed: marks those on which half a head has come. */
+  /** @param findHalves Called once, before the first connection is closed: from then on `partial` is true of those on which half a head has come. */
   constructor(connections: Iterable<Tracked>, limits: Limits, findHalves: () => unknown, fault: (where: string, error: unknown) => void) {
     this.#connections = connections
     this.#limits = limits
@@ -46,8 +46,9 @@ export class Sweep {
     this.#stopped = false
     this.#passing = true
     void turn().then(() => {
+      if (this.#stopped) return
       contain(this.#findHalves, error => this.#fault('looking for half heads', error))
-      return this.#pass()
+      void this.#pass()
     })
   }
 

@@ -9,6 +9,8 @@ export interface Holder {
   close(): void
   /** It has closed. */
   closed(): void
+  /** Node's parser, asked by `askIdle`, has seen no byte of another request on it. */
+  foundIdle?(): void
 }
 
 /** Where a socket keeps its holder: a property costs less than a map, and goes with the socket. */
@@ -28,14 +30,14 @@ function onClose(this: Socket): void {
   holderOf(this)?.closed()
 }
 
-/** While `idleOf` asks. */
-let idle: Set<Holder> | undefined
+/** While `askIdle` asks. */
+let asking = false
 
 /** In place of `destroy()`, by which every socket ends: now is the time to listen for its `close`. */
 function destroy(this: Socket, error?: Error): Socket {
   const holder = holderOf(this)
-  if (holder && idle) {
-    idle.add(holder)
+  if (holder && asking) {
+    holder.foundIdle?.()
     return this
   }
   if (holder && !this.destroyed) this.once('close', onClose)
@@ -59,7 +61,7 @@ export function holderOf(socket: Socket | null): Holder | undefined {
 /**
  * Takes a socket, until it has closed or is let go; or takes it over from another one.
  *
- * @returns Whether `idleOf` may ask for it.
+ * @returns Whether `askIdle` may ask for it.
  */
 export function hold(socket: TrackedSocket, holder: Holder): boolean {
   const takenOver = socket[HOLDER] !== undefined
@@ -74,18 +76,19 @@ export function hold(socket: TrackedSocket, holder: Holder): boolean {
 }
 
 /**
- * Those of a server's connections on which not a byte of another request has come. Node's parser knows, and tells nobody; but
+ * Tells those of a server's connections on which not a byte of another request has come. Node's parser knows, and tells nobody; but
  * `closeIdleConnections` destroys just those, and what `destroy()` does is ours to say. Only for a server whose sockets are all held.
+ *
+ * @returns When that was, in whole milliseconds on the clock of `performance.now()`, as those are at which a connection has become idle.
  */
-export function idleOf(server: object): Set<Holder> {
-  const found = new Set<Holder>()
-  idle = found
+export function askIdle(server: object): number {
+  asking = true
   try {
     ;(server as Partial<Server>).closeIdleConnections?.()
+    return Math.ceil(performance.now())
   } finally {
-    idle = undefined
+    asking = false
   }
-  return found
 }
 
 /** Lets a socket go; what was put on it stays, and only passes on. */

@@ -9,7 +9,6 @@ import { compat } from './compat.ts'
 import { Connection, connectionOf, isAside, type Tracking } from './connection.ts'
 import { endEventStream, isEventStream } from './event-stream.ts'
 import { sayClose } from './farewell.ts'
-import { findHalves } from './halves.ts'
 import { Handshakes } from './handshakes.ts'
 import type { TrackerHost } from './host.ts'
 import { intercept } from './intercept.ts'
@@ -22,6 +21,7 @@ import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
 import { Session, sessionOf, socketOf } from './session.ts'
 import type { Tracked } from './tracked.ts'
+import { askIdle } from './tracked-socket.ts'
 import { tunnelOf } from './tunnel.ts'
 import { follow } from './websocket.ts'
 import { closeAllConnections, type WrappableServer } from './wrappable.ts'
@@ -62,7 +62,7 @@ export class Tracker implements Tracking {
     this.lingering = new Lingering(settings.lingerMs, fault)
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
-    this.clearing = new Clearing(this.connections, settings, () => this.#complete && findHalves(this.connections, server), fault)
+    this.clearing = new Clearing(this.connections, settings, () => (this.#complete ? askIdle(server) : 0), fault)
     this.partings = new Partings(settings, fault)
     this.#complete = !server.listening
     this.#secure = server instanceof tls.Server
