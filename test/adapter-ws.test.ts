@@ -181,3 +181,13 @@ test('the application has closed the WebSocketServer itself: its clients are clo
   assert.equal(closed, 1)
   assert.deepEqual(report.hooks.map(({ outcome }) => outcome), ['ok'])
 })
+
+test('a WebSocketServer with a port of its own is refused at the door: nobody would tell its clients', async () => {
+  const duck = wrap(createServer(false), OPTIONS)
+  const wss = new WebSocketServer({ port: 0 })
+  await once(wss, 'listening')
+  const { handleUpgrade } = wss
+  assert.throws(() => drainWebSockets(wss, duck), { code: 'ERR_LAMEDUCK_OPTION', message: /^port of the WebSocketServer is 0; allowed: none: make an http.Server/ })
+  assert.equal(wss.handleUpgrade, handleUpgrade)
+  wss.close()
+})

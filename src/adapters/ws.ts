@@ -13,6 +13,7 @@ export interface WebSocketLike {
 export interface WebSocketServerLike {
   handleUpgrade(req: IncomingMessage, socket: Duplex, head: Buffer, callback: (client: WebSocketLike, req: IncomingMessage) => void): void
   close(callback: () => void): void
+  options?: { port?: unknown }
 }
 
 function has(value: object | null | undefined, ...methods: string[]): boolean {
@@ -27,11 +28,14 @@ function has(value: object | null | undefined, ...methods: string[]): boolean {
  * For `{ server }` as well as for `{ noServer: true }`; the HTTP server is one of the duck's.
  *
  * @returns What undoes it for clients that come later.
- * @throws {LameduckError} `ERR_LAMEDUCK_SERVER` for something that is no `WebSocketServer`, `ERR_LAMEDUCK_OPTION` for no duck.
+ * @throws {LameduckError} `ERR_LAMEDUCK_SERVER` for something that is no `WebSocketServer`, `ERR_LAMEDUCK_OPTION` for no duck, and for a
+ * `WebSocketServer` with a port of its own: its `http.Server` is none of the duck's, and its clients would never be told.
  */
 export function drainWebSockets(wss: WebSocketServerLike, duck: Duck): () => void {
   checkApp(wss, has(wss, 'handleUpgrade', 'close'), 'a WebSocketServer of ws')
   check('duck', duck, has(duck, 'track', 'onDrain'), 'a duck, the result of wrap()')
+  const port = wss.options?.port ?? undefined
+  check('port of the WebSocketServer', port, port === undefined, 'none: make an http.Server, wrap it, and give it as `server`')
   const { handleUpgrade } = wss
   const had = Object.hasOwn(wss, 'handleUpgrade')
   let attached = true
