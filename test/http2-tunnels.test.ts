@@ -76,6 +76,19 @@ test('track(): without an owner upgradedMs; a close that hangs is told by its si
   assert.deepEqual([asked, faults], [['hangs, told'], ['close of a tracked socket']])
 })
 
+test('an owner that ends its side: a client that does not end its own has upgradedMs more, and is named', async () => {
+  const { duck, open } = await site((stream, duck, headers) => {
+    accept(stream, duck, headers)
+    duck.track(stream, { close: () => stream.end('goodbye') })
+  }, { upgradedMs: 300 })
+  const [client] = await open(TUNNEL)
+  client.removeAllListeners('end')
+  const seen = outcome(client)
+  const report = await duck.drain()
+  assert.equal((await seen).text, 'goodbye')
+  assert.deepEqual(report.destroyed.map(({ why, path }) => `${why} ${path}`), ['upgraded db:5432'])
+})
+
 test('track() in the drain itself', async () => {
   const { duck, open } = await site(accept, { lameduckMs: 0 })
   const [client, stream] = await open(TUNNEL)

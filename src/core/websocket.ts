@@ -116,8 +116,10 @@ export class WebSocketWire {
     const own = this.#socket as Partial<typeof found>
     let ours = true
     for (const name of ['write', 'end', 'push'] as const) {
-      ours &&= own[name] === (methods[name] as unknown)
-      if (own[name] !== (methods[name] as unknown)) continue
+      if (own[name] !== (methods[name] as unknown)) {
+        ours = false
+        continue
+      }
       delete own[name]
       if (found[name] !== inherited[name]) Object.assign(own, { [name]: found[name] })
     }
