@@ -187,7 +187,7 @@ test('a WebSocketServer with a port of its own is refused at the door: nobody wo
   const wss = new WebSocketServer({ port: 0 })
   await once(wss, 'listening')
   const { handleUpgrade } = wss
+  wss.close()
   assert.throws(() => drainWebSockets(wss, duck), { code: 'ERR_LAMEDUCK_OPTION', message: /^port of the WebSocketServer is 0; allowed: none: make an http.Server/ })
   assert.equal(wss.handleUpgrade, handleUpgrade)
-  wss.close()
 })

@@ -116,7 +116,7 @@ test('a CONNECT that comes while draining is refused, and not executed', async (
   client.resume()
   client.close(NGHTTP2_CANCEL)
   const report = await drained
-  assert.deepEqual([executed, report.rejected, report.destroyed], [1, 2, []])
+  assert.deepEqual([executed, report.rejected, report.served, report.destroyed], [1, 2, 0, []])
 })
 
 test('track(): a stream that is no tunnel, or of another duck, is refused at the door', async () => {

@@ -143,14 +143,19 @@ test('an application that does not read is waited for as long as its peer is, up
 })
 
 test('unwrap() leaves a WebSocket as it was found, and in use', async () => {
-  const { duck, open } = await site()
+  let unanswered: ServerHttp2Stream | undefined
+  const { duck, open, ask } = await site((stream, duck, headers) => {
+    if (headers[':path'] === '/unanswered') unanswered = stream
+    else accept(stream, duck, headers)
+  })
+  ask(WEBSOCKET, '/unanswered')
   const [client, stream] = await open(WEBSOCKET)
   const frames = speak(client)
   const own = (of: object) => Reflect.ownKeys(of).filter(key => /^(respond|write|end|push)$|lameduck/.test(String(key)))
   const [, other] = await open(WEBSOCKET)
   assert.deepEqual(own(stream).filter(key => typeof key === 'string'), ['write', 'end', 'push'])
   duck.unwrap()
-  assert.deepEqual([own(stream), own(other)], [[], []])
+  assert.deepEqual([stream, other, unanswered as ServerHttp2Stream].map(own), [[], [], []])
   stream.write(frame(TEXT, 'still here'))
   await until('it came', () => frames.length > 0)
   assert.throws(() => duck.track(stream, { close() {} }), { code: 'ERR_LAMEDUCK_OPTION' })
