@@ -8,7 +8,7 @@ import { app, release } from './_app.ts'
 import { Client } from './_client.ts'
 import { turns } from './_scenario.ts'
 import { until } from './_until.ts'
-import { rawWorld, type Setup } from './_world.ts'
+import { QUICK, rawWorld, type Setup } from './_world.ts'
 
 /** A site with one request in flight. */
 async function occupied(options: Setup['options'] = {}, path = '/gate?token=secret') {
@@ -52,6 +52,23 @@ test('a drain that goes on says once a second what is still holding it, without 
   assert.match(lines.join('\n'), /draining for .*POST \/gate \d/)
   assert.ok(!lines.join('').includes('secret'))
   await site.close()
+})
+
+test('a drain that waits for a hook says once a second which', async () => {
+  const lines: string[] = []
+  const duck = wrap(http.createServer(), { ...QUICK, logger: { info: line => lines.push(line), warn: line => lines.push(line) } })
+  let seen: (hook: string | undefined) => void = () => {}
+  const first = new Promise<string | undefined>(resolve => {
+    seen = resolve
+  })
+  duck.on('progress', ({ hook }) => seen(hook))
+  duck.onDrain('cache', () => {})
+  duck.onDrain('database', () => first)
+  duck.onDrain('log', () => {})
+  await duck.drain()
+  assert.equal(await first, 'database')
+  assert.match(lines.join('\n'), /draining for \d\.\d s; open: no connection; hook database runs$/m)
+  duck.unwrap()
 })
 
 test('a logger gets one readable line per phase and the numbers at the end', async () => {

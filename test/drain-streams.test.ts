@@ -62,6 +62,27 @@ test('an EventSource goes to the second instance with its Last-Event-ID, and mis
   }
 })
 
+for (const [how, head] of [['setHeader()', false], ['writeHead()', true]] as const) {
+  test(`an event stream of a known length (${how}) comes to its own end`, async () => {
+    const [events, write] = [20, 'data: one\n\n']
+    const fields = { 'Content-Type': 'text/event-stream', 'Content-Length': String(events * write.length) }
+    const site = await rawWorld(false).start(async ({ res }) => {
+      if (!head) for (const [name, value] of Object.entries(fields)) res.setHeader(name, value)
+      res.writeHead(200, head ? fields : {})
+      for (let i = 0; i < events; i++) {
+        res.write(write)
+        await sleep(5)
+      }
+      res.end()
+      return 'raw' as const
+    })
+    const response = await fetch(`http://127.0.0.1:${site.address.port}/`)
+    const report = await site.drain()
+    assert.equal(await response.text(), write.repeat(events))
+    assert.equal(report?.outcome, 'clean')
+  })
+}
+
 test('a long poll that waits with signalFor(res) is answered as the drain begins, not at the deadline', async () => {
   // Its own listeners are no leak either.
   const waiting = new EventEmitter().setMaxListeners(0)

@@ -73,7 +73,7 @@ test('track(): without an owner upgradedMs; a close that hangs is told by its si
   const report = await duck.drain()
   assert.deepEqual(report.destroyed.map(({ why, path }) => `${why} ${path}`).sort(), names.map(name => `upgraded ${name}`).sort())
   await until('told', () => asked.length > 0)
-  assert.deepEqual([asked, faults], [['hangs, told'], ['close of a tracked socket']])
+  assert.deepEqual([asked, faults], [['hangs, told'], ['close of CONNECT throws:1']])
 })
 
 test('an owner that ends its side: a client that does not end its own has upgradedMs more, and is named', async () => {

@@ -82,6 +82,9 @@ function endedAlready(this: Socket): Socket {
 /** Those that are in the report: few, so a field of each connection would be a waste. */
 const reported = new WeakSet<Connection>()
 
+/** The requests of those that were upgraded, likewise. */
+const upgrades = new WeakMap<Connection, Pick<IncomingMessage, 'method' | 'url'>>()
+
 /** RFC 9112 §6.3: a request without either header has no body. */
 function hasBody({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
@@ -218,9 +221,14 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     this.#idle(Math.ceil(performance.now()))
   }
 
-  /** The socket left HTTP/1; its request has no response of ours to wait for. */
-  upgraded(): void {
+  /**
+   * The socket left HTTP/1; its request has no response of ours to wait for.
+   *
+   * @param req Undefined when it never was HTTP.
+   */
+  upgraded(req?: IncomingMessage): void {
     this.#state = 'upgraded'
+    if (req) upgrades.set(this, { method: req.method, url: req.url })
     this.since = Math.ceil(performance.now())
     this.#tracking.clearing.changed()
   }
@@ -300,10 +308,11 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     return [...(this.#earlier ?? []), this.last].filter(res => !res.closed)
   }
 
-  /** The requests in flight, oldest first. */
+  /** The requests in flight, oldest first; of an upgraded one that which it began with. */
   inFlight(): InFlight[] {
-    const [ageMs, carrier] = [ageOf(this.since), carrierOf(this.socket)]
-    return this.responses().map(({ req }) => ({ method: req.method ?? '', path: pathOf(req.url), ageMs, ...carrier }))
+    const [ageMs, carrier, upgrade] = [ageOf(this.since), carrierOf(this.socket), upgrades.get(this)]
+    const requests = upgrade ? [upgrade] : this.responses().map(({ req }) => req)
+    return requests.map(({ method = '', url }) => ({ method, path: pathOf(url), ageMs, ...carrier }))
   }
 
   eventStreams(): ServerResponse[] {

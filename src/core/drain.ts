@@ -213,7 +213,9 @@ export class Drain {
   }
 
   #progress(): void {
-    this.#stage.progress({ elapsedMs: Math.round(performance.now() - this.#began), stats: this.#stage.stats() })
+    const { hooks, stats } = this.#stage
+    const { running: hook } = hooks
+    this.#stage.progress({ elapsedMs: Math.round(performance.now() - this.#began), stats: stats(), ...(hook !== undefined && { hook }) })
   }
 
   #finish(resumed?: 'resumed'): DrainReport {

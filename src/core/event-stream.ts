@@ -5,17 +5,21 @@ const TYPE = 'text/event-stream'
 
 const IN_HEAD = /\r\ncontent-type: *text\/event-stream/i
 
+const LENGTH = /\r\ncontent-length:/i
+
 export const isEventStreamType = (value: unknown) => typeof value === 'string' && value.toLowerCase().startsWith(TYPE)
 
 /**
  * Whether a response whose head is out is an event stream that its client will ask for again: an `EventSource` sends GET (HTML
- * Living Standard §9.2.2). What answers a POST in this form has an end of its own.
+ * Living Standard §9.2.2). What answers a POST in this form has an end of its own, and so has one of a known length.
  */
 export function isEventStream(res: ServerResponse): boolean {
   if (res.req.method !== 'GET' || !res.headersSent || res.statusCode !== 200) return false
   // Of what `writeHead()` was given, Node keeps nothing but the text. To see it there instead costs every request something.
   const { _header: head } = res as { _header?: unknown }
-  return isEventStreamType(res.getHeader('content-type')) || (typeof head === 'string' && IN_HEAD.test(head))
+  const text = typeof head === 'string' ? head : ''
+  const typed = isEventStreamType(res.getHeader('content-type')) || IN_HEAD.test(text)
+  return typed && !res.hasHeader('content-length') && !LENGTH.test(text)
 }
 
 const ended = (...args: unknown[]): void => {

@@ -8,6 +8,8 @@ import type { DrainReport, HookReport, Stats } from './report.ts'
 export interface Progress {
   elapsedMs: number
   stats: Stats
+  /** The name of the hook that runs. */
+  hook?: string
 }
 
 /** An exception in somebody else's code (a check, a hook, a logger, `admit`, an event listener), contained. */

@@ -27,6 +27,8 @@ interface Entry {
 
 /** The application's hooks: run one after the other, in the order in which they were registered. */
 export class Hooks {
+  /** The name of the one that runs. */
+  running: string | undefined
   #entries = new Set<Entry>()
 
   /** @throws {LameduckError} `ERR_LAMEDUCK_OPTION` */
@@ -63,8 +65,14 @@ export class Hooks {
     for (const entry of this.#entries) {
       if (entry.at !== at) continue
       const limitMs = Math.min(entry.timeoutMs, leftMs())
-      if (limitMs <= 0) done({ name: entry.name, at, outcome: 'skipped', durationMs: 0 })
-      else done(await runHook(entry, limitMs, stopped))
+      if (limitMs <= 0) {
+        done({ name: entry.name, at, outcome: 'skipped', durationMs: 0 })
+        continue
+      }
+      this.running = entry.name
+      const report = await runHook(entry, limitMs, stopped)
+      this.running = undefined
+      done(report)
     }
   }
 }

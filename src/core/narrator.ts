@@ -56,8 +56,9 @@ export class Narrator {
     contain(() => this.#logger[level](`lameduck: ${message}`), error => process.emitWarning(`lameduck: the logger failed: ${reasonOf(error)}`))
   }
 
-  #progress({ elapsedMs, stats }: Progress): void {
-    this.#say('info', `${stats.state === 'lameduck' ? 'lame duck' : 'draining'} for ${seconds(elapsedMs)}; open: ${describe(stats)}`)
+  #progress({ elapsedMs, stats, hook }: Progress): void {
+    const running = hook === undefined ? '' : `; hook ${hook} runs`
+    this.#say('info', `${stats.state === 'lameduck' ? 'lame duck' : 'draining'} for ${seconds(elapsedMs)}; open: ${describe(stats)}${running}`)
   }
 
   #hook({ name, outcome, durationMs, error }: HookReport): void {

@@ -116,8 +116,14 @@ export const DEFAULTS = {
 /** The longest delay that Node's timers take: 2^31 - 1 ms, about 24.8 days. Anything above fires at once. */
 export const LONGEST_MS = 2 ** 31 - 1
 
+/** As much of a value as goes into a message: a socket or a server in full would hide the rest of it. */
+function shown(value: unknown): string {
+  const text = inspect(value, { depth: 0, breakLength: Infinity })
+  return text.length > 200 ? inspect(value, { depth: -1 }) : text
+}
+
 function refuse(name: string, value: unknown, allowed: string): never {
-  throw new LameduckError('ERR_LAMEDUCK_OPTION', `${name} is ${inspect(value, { depth: 0 })}; allowed: ${allowed}`)
+  throw new LameduckError('ERR_LAMEDUCK_OPTION', `${name} is ${shown(value)}; allowed: ${allowed}`)
 }
 
 /** @throws {LameduckError} `ERR_LAMEDUCK_OPTION` unless ok. */
@@ -150,7 +156,7 @@ export function checkKeys(name: string, value: unknown, known: object): void {
   check(name, value, isRecord(value), 'an object')
   for (const key of Object.keys(value as object)) {
     if (!Object.hasOwn(known, key)) {
-      const text = inspect((value as Record<string, unknown>)[key], { depth: 0 })
+      const text = shown((value as Record<string, unknown>)[key])
       const allowed = Object.keys(known).join(', ')
       throw new LameduckError('ERR_LAMEDUCK_OPTION', `${name}.${key} (${text}) is no option; allowed: ${allowed}`)
     }

@@ -3,6 +3,7 @@ import type { ConnectionState } from './connection.ts'
 import { Lingering, type Lingerer } from './lingering.ts'
 import type { Settings } from './options.ts'
 import { Spread } from './spread.ts'
+import type { InFlight } from './report.ts'
 import type { Tracked } from './tracked.ts'
 import { wireOf, type Leaver, type WebSocketWire } from './websocket.ts'
 
@@ -24,6 +25,8 @@ export interface Upgraded {
   readonly state: ConnectionState
   /** The connection that it is, or is on. */
   readonly carrier: Tracked
+  /** The request that it began with, as far as it was seen. */
+  inFlight(): InFlight[]
   /** Ends it by a FIN, and waits for the peer's. */
   close(): void
   /** Ends it now, whatever is unsent, and says so in the report. */
@@ -173,7 +176,8 @@ class Parting implements Leaver, Lingerer {
     try {
       await close(controller.signal, this.#partings.limits.websocketCode)
     } catch (error) {
-      this.#partings.fault('close of a tracked socket', error)
+      const [request] = this.#upgraded.inFlight()
+      this.#partings.fault(`close of ${request ? `${request.method} ${request.path}` : 'a tracked socket'}`, error)
     }
     if (!socket.destroyed) this.limit()
   }

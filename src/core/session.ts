@@ -26,9 +26,14 @@ interface Exchange {
   closed: (() => void) | undefined
 }
 
+/** Answered whole, while what the client still sends waits for an application that does not read on. */
+function isUnread(stream: ServerHttp2Stream): boolean {
+  return stream.writableFinished && stream.readableFlowing === false && stream.listenerCount('readable') === 0 && !tunnelOf(stream)
+}
+
 /** One that its client will ask for again: see `event-stream.ts`. */
 function isEventStream({ stream, headers }: Exchange): boolean {
-  return headers[':method'] === 'GET' && !stream.destroyed && isEventStreamType(answerField(stream, 'content-type'))
+  return headers[':method'] === 'GET' && !stream.destroyed && isEventStreamType(answerField(stream, 'content-type')) && answerField(stream, 'content-length') === ''
 }
 
 const sessions = new WeakMap<ServerHttp2Session, Session>()
@@ -161,6 +166,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     if (this.socket.writableFinished) this.flushed()
     else this.socket.once('finish', onFinish)
     this.#http2.close()
+    this.#lookForUnread()
   }
 
   close(): void {
@@ -264,6 +270,13 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     this.#open.delete(exchange)
     // The client's reset is no answer, nor is one of ours that cut it short.
     if (stream.headersSent && !stream.aborted && stream.rstCode === NO_ERROR && !isAside(stream)) this.#tracking.served()
+  }
+
+  /** Such a stream would hold the session to the deadline. Its client is told to stop sending, once it seems to have done so (RFC 9113 §8.1). */
+  #lookForUnread(heard?: number): void {
+    const { bytesRead } = this.socket
+    if (bytesRead === heard) for (const stream of this.#streams()) if (isUnread(stream)) stream.destroy()
+    if (this.#open.size > 0) this.#tracking.lingering.add({ giveUp: () => this.#lookForUnread(bytesRead) })
   }
 
   /** An event stream that begins now is to be ended as those that have begun. */

@@ -338,7 +338,7 @@ export class Tracker implements Tracking {
     const { socket } = req
     const connection = connectionOf(socket) ?? this.#track(socket)
     if (this.#phase !== 'draining' && !connection.over) {
-      connection.upgraded()
+      connection.upgraded(req)
       return false
     }
     // Node has taken its own listeners off the socket: nobody else reads it to its end or hears its errors.
