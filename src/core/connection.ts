@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
 import type { Clearing } from './clearing.ts'
 import { isEventStream } from './event-stream.ts'
@@ -90,6 +90,9 @@ function hasBody({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
+/** In place of a socket that has closed. A connection may die among V8's old objects, and would keep its socket from the cheap collection of the young. */
+const GONE = new Socket().destroy()
+
 /** `Connection.seen` was not read when the last request ended. */
 const UNSEEN = -1
 
@@ -148,7 +151,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
 
   /** What still arrives cannot be answered any more, and so must not be executed. */
   get over(): boolean {
-    return this.saidClose || this.state === 'closing'
+    return this.saidClose || this.#state === 'closing' || this.#state === 'lingering'
   }
 
   foundIdle(): void {
@@ -328,6 +331,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     letGo(this.socket)
     this.#count()
     this.#tracking.gone(this)
+    this.socket = GONE
   }
 
   /** Leaves the socket as it was found. */
@@ -348,9 +352,11 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
 
   /** Forgets the requests that have ended, and counts those that were served. */
   #count(): void {
-    for (const res of this.#earlier ?? []) this.#served(res)
+    if (this.#earlier) {
+      for (const res of this.#earlier) this.#served(res)
+      this.#earlier = undefined
+    }
     if (this.last) this.#served(this.last)
-    this.#earlier = undefined
     this.last = undefined
   }
 

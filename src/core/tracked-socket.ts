@@ -40,7 +40,7 @@ function destroy(this: Socket, error?: Error): Socket {
     holder.foundIdle?.()
     return this
   }
-  if (holder && !this.destroyed) this.once('close', onClose)
+  if (holder && !this.destroyed) this.on('close', onClose)
   return inherited(this).destroy.call(this, error)
 }
 
