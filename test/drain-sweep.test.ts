@@ -51,6 +51,28 @@ describe('a loop that is blocked while idle connections are being closed loses n
   }
 })
 
+test('connections that end while others are being closed are closed, and none of them is called half a head', async () => {
+  const sockets: Socket[] = []
+  const site = await rawWorld(false).start(() => ({ body: 'hello' }), {
+    options: { headMs: 0 },
+    prepare: server => server.on('connection', socket => sockets.push(socket)),
+  })
+  for (let i = 0; i < 200; i++) {
+    const client = await Client.open(site.address)
+    client.request('/')
+    await client.answer()
+  }
+  await quiet()
+  const drained = site.drain()
+  while (!sockets.some(socket => socket.writableEnded)) await turn()
+  const open = sockets.filter(socket => !socket.writableEnded)
+  assert.ok(open.length > 50, `${open.length} open`)
+  for (const socket of open) socket.destroy()
+  const report = await drained
+  assert.deepEqual([report?.outcome, report?.closed, report?.destroyed], ['clean', 200, []])
+  await site.close()
+})
+
 test('clients that never end their connections are given up a few at a time: the event loop goes on in between', async () => {
   const lingering = new Lingering(50, assert.ifError)
   let sinceTurn = 0

@@ -331,6 +331,8 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     letGo(this.socket)
     this.#count()
     this.#tracking.gone(this)
+    // Who has it in a list of his own leaves it alone.
+    this.#state = 'closing'
     this.socket = GONE
   }
 
