@@ -69,6 +69,19 @@ test('wrap: an unknown option is refused, and the known ones are named', () => {
   refused(() => wrap(http.createServer(), options), 'ERR_LAMEDUCK_OPTION', 'quitMs', '5', 'quietMs')
 })
 
+test('a refusal is one short line, whatever was given', () => {
+  const given = [
+    'x'.repeat(5_000), 'a\n  b', new Error('boom'), Array.from({ length: 300 }, (_, i) => i), new Map(Array.from({ length: 80 }, (_, i) => [i, i])),
+    http.createServer(), { ['k'.repeat(500)]: 1 }, { [inspect.custom]: () => 'line\n'.repeat(200) },
+  ]
+  for (const value of given) {
+    assert.throws(() => wrap(http.createServer(), { lingerMs: value as never }), ({ message }: LameduckError) => {
+      assert.match(message, /^options\.lingerMs is .{1,200}; allowed: milliseconds from 0 to \d+$/)
+      return true
+    })
+  }
+})
+
 test('wrap: options that are no object are refused', () => {
   for (const value of [null, 5, 'fast', [], () => {}]) {
     refused(() => wrap(http.createServer(), value as Options), 'ERR_LAMEDUCK_OPTION', 'options')

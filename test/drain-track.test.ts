@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { wrap, type Duck, type Fault, type LameduckError, type Options } from '../src/core/index.ts'
 import { Client } from './_client.ts'
 import { endLeftovers } from './_leftovers.ts'
-import { turns } from './_scenario.ts'
+import { turns, until } from './_scenario.ts'
 import { closeFrame, Peer, simple } from './_websocket.ts'
 import { addressOf, createServer, listen, QUICK } from './_world.ts'
 
@@ -246,4 +246,18 @@ test('websocketCode: what says neither "going away" nor "restart" is refused', (
       return true
     })
   }
+})
+
+test('an upgrade behind a request that still executes: the report names the request, whose answer was lost', async () => {
+  const server = createServer(false)
+  const duck = wrap(server, { ...OPTIONS, upgradedMs: 100 })
+  server.on('request', () => {})
+  server.on('upgrade', () => {})
+  await listen(server)
+  const client = await Client.open(addressOf(server))
+  client.pipeline([{ path: '/slow' }, { path: '/tunnel', headers: { Connection: 'Upgrade', Upgrade: 'echo' } }])
+  await until(() => duck.stats().connections.upgraded === 1, 'both have come')
+  const { destroyed } = await duck.drain()
+  await client.ended()
+  assert.deepEqual(destroyed.map(({ why, path }) => [why, path]), [['upgraded', '/slow']])
 })

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import http2 from 'node:http2'
 import type { AddressInfo } from 'node:net'
+import { Writable } from 'node:stream'
 import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { wrap } from '../src/core/index.ts'
@@ -12,13 +13,22 @@ import { QUICK } from './_world.ts'
 
 after(endLeftovers)
 
+/** A sink that holds up what is piped into it for longer than our patience with an upload that nobody reads. */
+const slowly = (write: (chunk: Buffer) => void) => new Writable({
+  highWaterMark: 1,
+  write(chunk: Buffer, _encoding, done) {
+    write(chunk)
+    setTimeout(done, 450)
+  },
+})
+
 type Handler = (req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) => void
 
 /** A server, and a client whose upload does not end by itself. */
-async function upload(handler: Handler) {
+async function upload(serve: (server: http2.Http2Server) => void) {
   const server = http2.createServer()
-  const duck = wrap(server, { ...QUICK, lingerMs: 200 })
-  server.on('request', handler)
+  const duck = wrap(server, { ...QUICK, deadlineMs: 20_000, lingerMs: 200 })
+  serve(server)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const session = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
@@ -39,10 +49,24 @@ for (const [how, handler] of Object.entries<Handler>({
       res.writeHead(413).end('too large')
     })
   },
+  'has stopped to pipe': (req, res) => {
+    const sink = slowly(() => {
+      req.unpipe(sink)
+      res.writeHead(413).end('too large')
+    })
+    req.pipe(sink)
+  },
+  'has stopped to read the stream itself': ({ stream }) => {
+    stream.once('data', () => {
+      stream.pause()
+      stream.respond({ ':status': 413 })
+      stream.end('too large')
+    })
+  },
   'has not begun to read': (_req, res) => void res.writeHead(413).end('too large'),
 })) {
   test(`an upload that is refused by an application that ${how}: its client has the answer, and the drain does not wait for the rest`, async () => {
-    const { duck, seen } = await upload(handler)
+    const { duck, seen } = await upload(server => void server.on('request', handler))
     const report = await duck.drain()
     const { text, code } = await seen
     assert.deepEqual([text, code], ['too large', 0])
@@ -53,12 +77,12 @@ for (const [how, handler] of Object.entries<Handler>({
 
 test('an upload that is read on behind its answer, however slowly it comes, arrives whole', async () => {
   let received = 0
-  const { duck, stream, seen } = await upload((req, res) => {
+  const { duck, stream, seen } = await upload(server => void server.on('request', (req, res) => {
     res.writeHead(202).end('thanks')
     req.on('data', (chunk: Buffer) => {
       received += chunk.length
     })
-  })
+  }))
   await until('answered', () => received === 100_000)
   const drained = duck.drain()
   for (let i = 0; i < 3; i++) {
@@ -69,4 +93,54 @@ test('an upload that is read on behind its answer, however slowly it comes, arri
   const report = await drained
   assert.equal((await seen).text, 'thanks')
   assert.deepEqual([report.outcome, received], ['clean', 103_000])
+})
+
+// Our patience ends at 400 ms: two looks of 200.
+for (const [how, handler] of Object.entries<(req: http2.Http2ServerRequest, took: (chunk: Buffer) => void) => void>({
+  'pipes it into a slow sink': (req, took) => void req.pipe(slowly(took)),
+  'pipes the stream into a slow sink': ({ stream }, took) => void stream.pipe(slowly(took)),
+  'iterates over it': (req, took) => {
+    void (async () => {
+      for await (const chunk of req) {
+        took(chunk as Buffer)
+        await sleep(450)
+      }
+    })().catch(() => {}) // To Node the end of a request that is answered is a premature close.
+  },
+  'reads when it is ready': (req, took) => void req.on('readable', async () => {
+    await sleep(900)
+    for (let chunk; (chunk = req.read() as Buffer | null);) took(chunk)
+  }),
+  'pauses, with its listener on': (req, took) => {
+    req.on('data', took).pause()
+    setTimeout(() => req.resume(), 1_500)
+  },
+})) {
+  test(`an upload that is answered early by an application that ${how} arrives whole`, async () => {
+    let received = 0
+    const { duck, stream } = await upload(server => void server.on('request', (req, res) => {
+      res.writeHead(202).end('thanks')
+      handler(req, chunk => {
+        received += chunk.length
+      })
+    }))
+    stream.end()
+    const report = await duck.drain()
+    // The request ends when all has come; what is in the application's hands by then it reads by itself.
+    await until('read', () => received === 100_000)
+    assert.equal(report.outcome, 'clean')
+  })
+}
+
+test('trailers that come long after an early answer reach the client of an upload that nobody reads', async () => {
+  const { duck, stream, seen } = await upload(server => void server.on('stream', stream => {
+    stream.once('data', () => stream.pause())
+    stream.respond({ ':status': 413 }, { waitForTrailers: true })
+    stream.on('wantTrailers', () => setTimeout(() => stream.sendTrailers({ 'x-last': 'yes' }), 1_200))
+    stream.end('too large')
+  }))
+  const trailers = once(stream, 'trailers')
+  const report = await duck.drain()
+  const [fields] = await trailers as [http2.IncomingHttpHeaders]
+  assert.deepEqual([(await seen).text, fields['x-last'], report.outcome], ['too large', 'yes', 'clean'])
 })

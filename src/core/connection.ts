@@ -34,6 +34,8 @@ export interface Tracking {
   readonly clearing: Clearing
   readonly recent: Recent
   readonly lingering: Lingering
+  /** Those that look again for uploads that nobody reads. */
+  readonly unread: Lingering
   readonly partings: Partings
   served(): void
   /** A connection has become idle. */
@@ -311,11 +313,12 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     return [...(this.#earlier ?? []), this.last].filter(res => !res.closed)
   }
 
-  /** The requests in flight, oldest first; of an upgraded one that which it began with. */
+  /** The requests in flight, oldest first; of an upgraded one that which it began with, behind those before it. */
   inFlight(): InFlight[] {
     const [ageMs, carrier, upgrade] = [ageOf(this.since), carrierOf(this.socket), upgrades.get(this)]
-    const requests = upgrade ? [upgrade] : this.responses().map(({ req }) => req)
-    return requests.map(({ method = '', url }) => ({ method, path: pathOf(url), ageMs, ...carrier }))
+    const requests: (typeof upgrade)[] = this.responses().map(({ req }) => req)
+    if (upgrade) requests.push(upgrade)
+    return requests.flatMap(request => request ? { method: request.method ?? '', path: pathOf(request.url), ageMs, ...carrier } : [])
   }
 
   eventStreams(): ServerResponse[] {

@@ -71,7 +71,7 @@ export class Hooks {
       }
       this.running = entry.name
       const report = await runHook(entry, limitMs, stopped)
-      this.running = undefined
+      if (this.running === entry.name) this.running = undefined
       done(report)
     }
   }

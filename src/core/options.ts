@@ -116,10 +116,13 @@ export const DEFAULTS = {
 /** The longest delay that Node's timers take: 2^31 - 1 ms, about 24.8 days. Anything above fires at once. */
 export const LONGEST_MS = 2 ** 31 - 1
 
-/** As much of a value as goes into a message: a socket or a server in full would hide the rest of it. */
+/** As much of a value as goes into a message. */
+const MOST_SHOWN = 200
+
+/** A socket or a server in full would hide the rest of it. */
 function shown(value: unknown): string {
-  const text = inspect(value, { depth: 0, breakLength: Infinity })
-  return text.length > 200 ? inspect(value, { depth: -1 }) : text
+  const text = value instanceof Error ? String(value) : inspect(value, { depth: 0, breakLength: Infinity, compact: true, customInspect: false })
+  return text.replaceAll(/\s*\n\s*/g, ' ').slice(0, MOST_SHOWN)
 }
 
 function refuse(name: string, value: unknown, allowed: string): never {

@@ -176,7 +176,7 @@ class Parting implements Leaver, Lingerer {
     try {
       await close(controller.signal, this.#partings.limits.websocketCode)
     } catch (error) {
-      const [request] = this.#upgraded.inFlight()
+      const request = this.#upgraded.inFlight().at(-1)
       this.#partings.fault(`close of ${request ? `${request.method} ${request.path}` : 'a tracked socket'}`, error)
     }
     if (!socket.destroyed) this.limit()

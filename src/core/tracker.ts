@@ -19,12 +19,16 @@ import type { Settings } from './options.ts'
 import { Partings, type Upgraded } from './partings.ts'
 import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
-import { Session, sessionOf, socketOf } from './session.ts'
+import { Session, sessionOf, socketOf, type Exchange } from './session.ts'
 import type { Tracked } from './tracked.ts'
 import { askIdle } from './tracked-socket.ts'
 import { tunnelOf } from './tunnel.ts'
+import { Unknown } from './unknown.ts'
 import { follow } from './websocket.ts'
 import { closeAllConnections, type WrappableServer } from './wrappable.ts'
+
+/** The least time between two looks for what nobody reads: a client that has stopped sending is silent for as long. */
+const UNREAD_MS = 100
 
 /** The connections of one server, and what becomes of them phase by phase. */
 export class Tracker implements Tracking {
@@ -34,6 +38,7 @@ export class Tracker implements Tracking {
   readonly counters: Counters = { accepted: 0, served: 0, rejected: 0, refused: 0 }
   readonly listener: Listener
   readonly lingering: Lingering
+  readonly unread: Lingering
   readonly recent = new Recent()
   readonly partings: Partings
   readonly clearing: Clearing
@@ -44,10 +49,10 @@ export class Tracker implements Tracking {
   #host: TrackerHost
   #admission: Admission
   #secure: boolean
-  /** Every socket is held: none was there before, none was patched by somebody else. */
-  #complete: boolean
-  #patched = false
+  #unknown: Unknown
   #handshakes = new Handshakes()
+  /** The stream that came last. */
+  #exchange: Exchange | undefined
   /** Requests that came with an `Expect` header, once there was one. */
   #expected: WeakSet<ServerResponse> | undefined
   #empty = new Latch()
@@ -60,11 +65,12 @@ export class Tracker implements Tracking {
     this.#host = host
     const { fault } = host
     this.lingering = new Lingering(settings.lingerMs, fault)
+    this.unread = new Lingering(Math.max(settings.lingerMs, UNREAD_MS), fault)
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
-    this.clearing = new Clearing(this.connections, settings, () => (this.#complete ? askIdle(server) : 0), fault)
+    this.clearing = new Clearing(this.connections, settings, () => (this.#unknown.excluded ? askIdle(server) : 0), fault)
     this.partings = new Partings(settings, fault)
-    this.#complete = !server.listening
+    this.#unknown = new Unknown(server, this.connections)
     this.#secure = server instanceof tls.Server
     this.#release = intercept(server, (event, first, second, third) => this.#see(event, first, second, third))
   }
@@ -119,7 +125,8 @@ export class Tracker implements Tracking {
     await this.listener.close(() => this.counters.accepted)
     if (this.connections.size > 0) await this.#empty.opened
     this.clearing.stop()
-    const unknown = setTimeout(() => void this.#destroyUnknown(), this.#settings.upgradedMs)
+    const { upgradedMs } = this.#settings
+    const unknown = setTimeout(() => void this.#unknown.destroy(upgradedMs, entry => this.#host.destroyed(entry)), upgradedMs)
     await this.listener.end()
     clearTimeout(unknown)
     this.server.off('checkContinue', this.#continue)
@@ -138,14 +145,9 @@ export class Tracker implements Tracking {
     this.server.off('checkContinue', this.#continue)
   }
 
-  /** Connections that Node counts and we do not: opened before `wrap()`, and silent since. */
-  async unknown(): Promise<number> {
-    const all = await new Promise<number>(resolve => this.server.getConnections((error, count) => resolve(error ? 0 : count)))
-    // The rule, and cheap: Node counts a socket no longer once it is destroyed, we do until it has closed.
-    let known = this.connections.size
-    if (all < known) for (const { socket } of this.connections) if (socket.destroyed) known--
-    if (all <= known && !this.#patched) this.#complete = true
-    return Math.max(0, all - known)
+  /** How many connections nobody has seen yet. */
+  unknown(): Promise<number> {
+    return this.#unknown.count()
   }
 
   /** Removes every listener and property that this tracker added. */
@@ -156,6 +158,7 @@ export class Tracker implements Tracking {
     this.clearing.stop()
     this.recent.stop()
     this.lingering.stop()
+    this.unread.stop()
     this.partings.stop()
     for (const connection of this.connections) connection.release()
     this.connections.clear()
@@ -178,14 +181,14 @@ export class Tracker implements Tracking {
     this.clearing.changed()
     if (this.connections.size > 0) return
     this.lingering.stop()
+    this.unread.stop()
     this.partings.stop()
     if (this.#phase === 'draining') this.#empty.open()
     this.#host.emptied()
   }
 
   patched(): void {
-    this.#patched = true
-    this.#complete = false
+    this.#unknown.patched()
   }
 
   destroyed(entry: Destroyed, isConnection?: boolean): void {
@@ -285,7 +288,7 @@ export class Tracker implements Tracking {
     const http2 = stream.session as ServerHttp2Session | undefined
     if (!http2 || http2.destroyed) return false
     const session = sessionOf(http2) ?? this.#session(http2)
-    session.opened(stream, headers)
+    this.#exchange = session.opened(stream, headers)
     // As with an upgrade of HTTP/1: what begins now would only be cut.
     if (this.#phase === 'draining' && tunnelOf(stream)) {
       this.counters.rejected++
@@ -309,7 +312,11 @@ export class Tracker implements Tracking {
   /** @returns Whether it is answered here, or not at all, and so kept from the application. */
   #requested(req: IncomingMessage, res: ServerResponse): boolean {
     // `reject` may have handed it on to the application. `req.socket` is not to be touched there.
-    if (req.httpVersionMajor === 2) return isAside((res as unknown as Http2ServerResponse).stream) ? false : this.#answered(req, res)
+    if (req.httpVersionMajor === 2) {
+      const { stream } = res as unknown as Http2ServerResponse
+      if (this.#exchange?.stream === stream) this.#exchange.req = req
+      return isAside(stream) ? false : this.#answered(req, res)
+    }
     // A socket that was open before wrap() shows itself with its next request.
     const connection = connectionOf(req.socket) ?? this.#track(req.socket)
     // `reject` hands it on to the application.
@@ -352,14 +359,6 @@ export class Tracker implements Tracking {
     this.counters.rejected++
     connection.close(this.#admission.refusal)
     return true
-  }
-
-  /** Silent since before `wrap()`: nobody can tell what they are waiting for, so they get what an upgraded socket gets. */
-  async #destroyUnknown(): Promise<void> {
-    const count = await this.unknown()
-    const entry: Destroyed = { why: 'unknown', state: 'fresh', ageMs: this.#settings.upgradedMs, unsentBytes: 0 }
-    for (let i = 0; i < count; i++) this.#host.destroyed(entry)
-    closeAllConnections(this.server)
   }
 
   /** What Node does when nobody listens for `checkContinue`; the request comes by here first, and may have been refused. */
