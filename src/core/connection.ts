@@ -34,8 +34,6 @@ export interface Tracking {
   readonly clearing: Clearing
   readonly recent: Recent
   readonly lingering: Lingering
-  /** Those that look again for uploads that nobody reads. */
-  readonly unread: Lingering
   readonly partings: Partings
   served(): void
   /** A connection has become idle. */

@@ -1,6 +1,5 @@
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import type { Readable } from 'node:stream'
 import { answerField, whenAnswered } from './answered.ts'
 import { isAside, type ConnectionState, type Tracking } from './connection.ts'
 import { isEventStreamType } from './event-stream.ts'
@@ -18,28 +17,13 @@ const NO_ERROR = 0
 const MOST_LINGERS = 10
 
 /** A request of a session, and its response. */
-export interface Exchange {
+interface Exchange {
   readonly stream: ServerHttp2Stream
   readonly headers: IncomingHttpHeaders
-  /** What the application reads it by, where that is not the stream itself. */
-  req: Readable | undefined
   /** When its head was received, on the clock of `performance.now()`. */
   readonly since: number
   /** Hears of its end; in rotation nobody listens. */
   closed: (() => void) | undefined
-}
-
-/** Answered to the end, while what the client still sends waits for an application that has let go of it; one that only pauses has a listener on it. */
-function isUnread({ stream, req }: Exchange): boolean {
-  // Not `writableFinished`: END_STREAM is not out before the trailers are.
-  if (stream.readableFlowing !== false || stream.state.localClose !== 1 || tunnelOf(stream)) return false
-  // One of those on the stream is Node's own, once the request was read.
-  return hearers(stream) <= (req?.readableDidRead ? 1 : 0) && (!req || hearers(req) === 0)
-}
-
-/** Of a stream that is piped or iterated over, too. */
-function hearers(readable: Readable): number {
-  return readable.listenerCount('data') + readable.listenerCount('readable')
 }
 
 /** One that its client will ask for again: see `event-stream.ts`. */
@@ -115,9 +99,10 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     return this.#tracking.leaving
   }
 
-  /** A stream was handed to the application. A client's reset may overtake that. */
-  opened(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Exchange | undefined {
-    if (stream.destroyed) return undefined
+  /** A stream was handed to the application. */
+  opened(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+    // A client's reset may overtake the event.
+    if (stream.destroyed) return
     const { leaving, recent } = this.#tracking
     if (!leaving && !this.#recent) {
       this.#recent = true
@@ -127,14 +112,10 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     if (this.#open.size === 0) this.since = since
     this.#arrived = since
     this.#used = true
-    const exchange: Exchange = { stream, headers, req: undefined, since, closed: undefined }
+    const exchange: Exchange = { stream, headers, since, closed: undefined }
     this.#open.add(exchange)
     if (headers[':method'] === 'CONNECT') this.#tunnel(exchange)
-    if (leaving) this.#openedLate(exchange)
-    return exchange
-  }
-
-  #openedLate(exchange: Exchange): void {
+    if (!leaving) return
     this.#listen(exchange)
     this.#watchHead(exchange)
     const { size } = this.#open
@@ -180,7 +161,6 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     if (this.socket.writableFinished) this.flushed()
     else this.socket.once('finish', onFinish)
     this.#http2.close()
-    this.#lookForUnread(NaN)
   }
 
   close(): void {
@@ -284,17 +264,6 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     this.#open.delete(exchange)
     // The client's reset is no answer, nor is one of ours that cut it short.
     if (stream.headersSent && !stream.aborted && stream.rstCode === NO_ERROR && !isAside(stream)) this.#tracking.served()
-  }
-
-  /**
-   * Such a stream would hold the session to the deadline. Its client is told to stop sending, once it seems to have done so (RFC 9113 §8.1).
-   *
-   * @param heard The socket's `bytesRead` at the last look; NaN at the first.
-   */
-  #lookForUnread(heard: number): void {
-    const { bytesRead } = this.socket
-    if (bytesRead === heard) for (const exchange of this.#open) if (!exchange.stream.destroyed && isUnread(exchange)) exchange.stream.destroy()
-    if (this.#open.size > 0) this.#tracking.unread.add({ giveUp: () => this.#lookForUnread(bytesRead) })
   }
 
   /** An event stream that begins now is to be ended as those that have begun. */

@@ -19,16 +19,13 @@ import type { Settings } from './options.ts'
 import { Partings, type Upgraded } from './partings.ts'
 import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
-import { Session, sessionOf, socketOf, type Exchange } from './session.ts'
+import { Session, sessionOf, socketOf } from './session.ts'
 import type { Tracked } from './tracked.ts'
 import { askIdle } from './tracked-socket.ts'
 import { tunnelOf } from './tunnel.ts'
 import { Unknown } from './unknown.ts'
 import { follow } from './websocket.ts'
 import { closeAllConnections, type WrappableServer } from './wrappable.ts'
-
-/** The least time between two looks for what nobody reads: a client that has stopped sending is silent for as long. */
-const UNREAD_MS = 100
 
 /** The connections of one server, and what becomes of them phase by phase. */
 export class Tracker implements Tracking {
@@ -38,7 +35,6 @@ export class Tracker implements Tracking {
   readonly counters: Counters = { accepted: 0, served: 0, rejected: 0, refused: 0 }
   readonly listener: Listener
   readonly lingering: Lingering
-  readonly unread: Lingering
   readonly recent = new Recent()
   readonly partings: Partings
   readonly clearing: Clearing
@@ -51,8 +47,6 @@ export class Tracker implements Tracking {
   #secure: boolean
   #unknown: Unknown
   #handshakes = new Handshakes()
-  /** The stream that came last. */
-  #exchange: Exchange | undefined
   /** Requests that came with an `Expect` header, once there was one. */
   #expected: WeakSet<ServerResponse> | undefined
   #empty = new Latch()
@@ -65,7 +59,6 @@ export class Tracker implements Tracking {
     this.#host = host
     const { fault } = host
     this.lingering = new Lingering(settings.lingerMs, fault)
-    this.unread = new Lingering(Math.max(settings.lingerMs, UNREAD_MS), fault)
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
     this.clearing = new Clearing(this.connections, settings, () => (this.#unknown.excluded ? askIdle(server) : 0), fault)
@@ -158,7 +151,6 @@ export class Tracker implements Tracking {
     this.clearing.stop()
     this.recent.stop()
     this.lingering.stop()
-    this.unread.stop()
     this.partings.stop()
     for (const connection of this.connections) connection.release()
     this.connections.clear()
@@ -181,7 +173,6 @@ export class Tracker implements Tracking {
     this.clearing.changed()
     if (this.connections.size > 0) return
     this.lingering.stop()
-    this.unread.stop()
     this.partings.stop()
     if (this.#phase === 'draining') this.#empty.open()
     this.#host.emptied()
@@ -288,7 +279,7 @@ export class Tracker implements Tracking {
     const http2 = stream.session as ServerHttp2Session | undefined
     if (!http2 || http2.destroyed) return false
     const session = sessionOf(http2) ?? this.#session(http2)
-    this.#exchange = session.opened(stream, headers)
+    session.opened(stream, headers)
     // As with an upgrade of HTTP/1: what begins now would only be cut.
     if (this.#phase === 'draining' && tunnelOf(stream)) {
       this.counters.rejected++
@@ -312,11 +303,7 @@ export class Tracker implements Tracking {
   /** @returns Whether it is answered here, or not at all, and so kept from the application. */
   #requested(req: IncomingMessage, res: ServerResponse): boolean {
     // `reject` may have handed it on to the application. `req.socket` is not to be touched there.
-    if (req.httpVersionMajor === 2) {
-      const { stream } = res as unknown as Http2ServerResponse
-      if (this.#exchange?.stream === stream) this.#exchange.req = req
-      return isAside(stream) ? false : this.#answered(req, res)
-    }
+    if (req.httpVersionMajor === 2) return isAside((res as unknown as Http2ServerResponse).stream) ? false : this.#answered(req, res)
     // A socket that was open before wrap() shows itself with its next request.
     const connection = connectionOf(req.socket) ?? this.#track(req.socket)
     // `reject` hands it on to the application.
