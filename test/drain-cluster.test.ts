@@ -36,6 +36,10 @@ class Crew {
     return path === undefined ? { host: '127.0.0.1', port: port! } : { path }
   }
 
+  get closed(): boolean {
+    return this.#notes.some(({ closed }) => closed)
+  }
+
   async heard(match: (note: Note) => boolean, ms = 15_000): Promise<Note> {
     for (const limit = performance.now() + ms; performance.now() < limit; await sleep(5)) {
       const note = this.#notes.find(match)
@@ -121,4 +125,15 @@ test('a worker that comes back from its lame duck listens again', () => cluster(
   // The primary hears of it later.
   await until(async () => (await crew.ask()) === '0', 'a connection of the worker that is back')
   assert.deepEqual([...new Set(await Promise.all(Array.from({ length: 20 }, () => crew.ask())))].sort(), ['0', '1'])
+}))
+
+test('a worker whose last connection ends as it comes back hears no `close` of its server', () => cluster(async crew => {
+  const client = await crew.keep('0')
+  crew.tell({ worker: 0, what: 'lameduck' })
+  await crew.heard(({ worker, state }) => worker === 0 && state === 'lameduck')
+  crew.tell({ worker: 0, what: 'resume, and drop' })
+  await crew.heard(({ worker, state }) => worker === 0 && state === 'running')
+  await client.ended()
+  await until(async () => (await crew.ask()) === '0', 'a connection of the worker that is back')
+  assert.equal(crew.closed, false)
 }))

@@ -261,3 +261,16 @@ test('an upgrade behind a request that still executes: the report names the requ
   await client.ended()
   assert.deepEqual(destroyed.map(({ why, path }) => [why, path]), [['upgraded', '/slow']])
 })
+
+test('an upgrade that one wrapped server hands on to another is a WebSocket once, and gets its close frame', async () => {
+  const [main, front] = [createServer(false), createServer(false)]
+  const duck = wrap(front, OPTIONS)
+  duck.add(main)
+  main.on('upgrade', simple(() => {}))
+  front.on('upgrade', (...args) => main.emit('upgrade', ...args))
+  await listen(front)
+  const peer = await new Peer(await Client.open(addressOf(front))).open()
+  assert.equal((await duck.drain()).outcome, 'clean')
+  await peer.client.ended()
+  assert.equal(peer.code, 1_001)
+})

@@ -1,6 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import { setAside } from './connection.ts'
+import { contain } from './contain.ts'
+import { sendJson } from './json.ts'
 import type { Settings } from './options.ts'
 
 /** Decides about requests that arrive while draining, and answers those that are not admitted (RFC 9110 §15.6.4). */
@@ -39,10 +41,10 @@ export class Admission {
     setAside(res)
     try {
       const { reject } = this.#settings
-      if (reject === undefined || (await reject(req, res)) === false) this.#unavailable(res)
+      if (reject === undefined || (await reject(req, res)) === false) this.#unavailable(req, res)
     } catch (error) {
       this.#fault('reject', error)
-      if (!res.headersSent) this.#unavailable(res)
+      if (!res.headersSent) contain(() => this.#unavailable(req, res), again => this.#fault('reject', again))
       else if (!res.writableEnded) res.destroy()
     }
   }
@@ -62,13 +64,8 @@ export class Admission {
     return Math.ceil(this.#settings.retryAfterMs / 1_000)
   }
 
-  #unavailable(res: ServerResponse): void {
-    const body = JSON.stringify({ error: 'Service Unavailable', message: 'The server is shutting down; please try again.' })
-    res.writeHead(503, {
-      'Content-Type': 'application/json',
-      'Content-Length': Buffer.byteLength(body),
-      'Retry-After': this.#retryAfter,
-    })
-    res.end(body)
+  #unavailable(req: IncomingMessage, res: ServerResponse): void {
+    const body = { error: 'Service Unavailable', message: 'The server is shutting down; please try again.' }
+    sendJson(res, req.method, 503, { 'Retry-After': this.#retryAfter }, body)
   }
 }

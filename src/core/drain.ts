@@ -145,7 +145,8 @@ export class Drain {
     const unknown = this.#countUnknown()
     // Straight on, in the same turn: whoever calls drain() without a lame duck sees it draining.
     if (this.plan.lameduckMs === 0 && !this.#stage.hooks.has('begin')) return
-    await unknown
+    // Node may be waiting for a process of its own that hangs.
+    await Promise.race([unknown, this.#cut.opened])
     this.#lame = true
     this.emptied()
     let over: NodeJS.Timeout | undefined

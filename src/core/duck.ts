@@ -313,8 +313,8 @@ export class Duck {
       hooks: this.#hooks,
       enter: state => {
         this.#enter(state)
-        // Not before: what is answered because of it is to say `close`.
-        this.#controller.abort(new DOMException(`the server is draining: ${how.reason}`, 'AbortError'))
+        // Not before: what is answered because of it is to say `close`. A listener may have resumed.
+        if (this.#state === state) this.#controller.abort(new DOMException(`the server is draining: ${how.reason}`, 'AbortError'))
       },
       progress: progress => this.#events.emit('progress', progress),
       hook: report => this.#events.emit('hook', report),

@@ -1,5 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setAside } from './connection.ts'
+import { contain } from './contain.ts'
+import { sendJson } from './json.ts'
 import type { Check, HealthOptions } from './options.ts'
 import type { Stats } from './report.ts'
 
@@ -49,8 +51,9 @@ export class Health {
     if (!this.concerns(req.method, req.url)) return false
     setAside(res)
     req.resume()
-    if (isPath(req.url ?? '', this.#options.live)) send(res, true, { state: this.#state() })
-    else void this.#ready(res)
+    const { method, url = '' } = req
+    const answer = isPath(url, this.#options.live) ? () => send(res, method, true, { state: this.#state() }) : () => this.#ready(res, method)
+    contain(answer, error => this.#fault('health', error))
     return true
   }
 
@@ -61,9 +64,9 @@ export class Health {
     return { ready: state === 'running' && Object.values(checks).every(verdict => verdict === 'ok'), state, checks }
   }
 
-  async #ready(res: ServerResponse): Promise<void> {
+  async #ready(res: ServerResponse, method: string | undefined): Promise<void> {
     const { ready, ...details } = await this.readiness()
-    send(res, ready, details)
+    send(res, method, ready, details)
   }
 
   async #runChecks(): Promise<Record<string, Verdict>> {
@@ -92,12 +95,6 @@ export class Health {
   }
 }
 
-function send(res: ServerResponse, ok: boolean, details: object): void {
-  const body = JSON.stringify({ status: ok ? 'ok' : 'unavailable', ...details })
-  res.writeHead(ok ? 200 : 503, {
-    'Content-Type': 'application/json',
-    'Content-Length': Buffer.byteLength(body),
-    'Cache-Control': 'no-store',
-  })
-  res.end(body)
+function send(res: ServerResponse, method: string | undefined, ok: boolean, details: object): void {
+  sendJson(res, method, ok ? 200 : 503, { 'Cache-Control': 'no-store' }, { status: ok ? 'ok' : 'unavailable', ...details })
 }

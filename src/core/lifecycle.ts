@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { DrainReport } from './report.ts'
+import { failed, type DrainReport } from './report.ts'
 
 /** What a lifecycle needs of a duck. */
 export interface Member {
@@ -34,8 +34,6 @@ const CRASH = 'uncaught exception'
 /** How long the process waits for what is done last. */
 const LAST_MS = 1_000
 
-const failed = ({ outcome, hooks }: DrainReport) => outcome === 'forced' || hooks.some(hook => hook.outcome !== 'ok')
-
 /**
  * The process's side of a drain: signals come in, an exit code goes out. One for all ducks of a process, so that the first
  * one that is done does not exit under the others.
@@ -55,6 +53,11 @@ class Lifecycle {
       this.#members.delete(member)
       this.#listen()
     }
+  }
+
+  /** The exit is ours. */
+  get goesDown(): boolean {
+    return this.#reason !== undefined
   }
 
   lastly(run: () => Promise<void>): () => void {
@@ -123,12 +126,12 @@ class Lifecycle {
       return
     }
     const exit = members.some(member => this.#members.get(member)?.exit)
+    // Meanwhile a signal is a second one.
+    if (exit) await Promise.race([Promise.allSettled([...this.#last].map(run => run())), sleep(LAST_MS, undefined, { ref: false })])
     for (const member of members) this.#members.delete(member)
     this.#reason = undefined
     this.#listen()
-    if (!exit) return
-    await Promise.race([Promise.allSettled([...this.#last].map(run => run())), sleep(LAST_MS, undefined, { ref: false })])
-    process.exit(this.#crashed || reports.some(failed) ? 1 : 0)
+    if (exit) process.exit(this.#crashed || reports.some(failed) ? 1 : 0)
   }
 
   /** A second signal: whoever sends it does not want to wait. The exit code is the shell's, 128 + the signal's number. */
@@ -155,4 +158,9 @@ export function join(member: Member, policy: Policy): () => void {
 /** What is to be done between the last report and the exit, and may take a moment: to tell who is watching. @returns What takes it back. */
 export function lastly(run: () => Promise<void>): () => void {
   return lifecycle().lastly(run)
+}
+
+/** Whether this process is on its way to an exit that is lameduck's: of whichever copy of it. */
+export function goesDown(): boolean {
+  return (globalThis as { [KEY]?: Lifecycle })[KEY]?.goesDown ?? false
 }

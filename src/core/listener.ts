@@ -19,6 +19,8 @@ export class Listener {
   #fault: (where: string, error: unknown) => void
   /** The http-level close is still owed. */
   #owed = false
+  /** It is about to listen again; a worker asks the primary for that. */
+  #returning = false
   #ended = false
   /** The arguments of `listen()`: a cluster worker that gave its handle up needs them to come back. */
   #listenArgs: unknown[] | undefined
@@ -36,14 +38,15 @@ export class Listener {
 
   /** The server has begun to listen. */
   opened(): void {
+    this.#returning = false
     const address = this.#server.address()
     // A cluster's worker has no file: the path is the primary's, and not ours to remove or to protect.
     this.#inode = typeof address === 'string' && !this.shared ? inode(address) : undefined
   }
 
-  /** Our close of the listener alone makes Node emit `close` when the last connection ends; ours comes after that. */
+  /** Our close of the listener alone makes Node emit `close` when the last connection ends; ours comes after that, if at all. */
   get holdsClose(): boolean {
-    return this.#owed
+    return this.#owed || this.#returning
   }
 
   /** In a cluster worker the primary holds the listener, and hands what was meant for this worker to the next one. */
@@ -112,6 +115,7 @@ export class Listener {
   comeBack(): void {
     if (!this.#owed) return
     this.#owed = false
+    this.#returning = true
     this.#server.listen(...(this.#listenArgs as [number]))
   }
 

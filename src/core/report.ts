@@ -97,6 +97,11 @@ export interface Stats {
   counters: Counters
 }
 
+/** Whether the process is to say so by its exit code. */
+export function failed({ outcome, hooks }: DrainReport): boolean {
+  return outcome === 'forced' || hooks.some(hook => hook.outcome !== 'ok')
+}
+
 /** The path of a request; the query is left out, it may hold secrets. */
 export function pathOf(url = ''): string {
   const query = url.indexOf('?')

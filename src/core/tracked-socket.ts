@@ -30,14 +30,14 @@ function onClose(this: Socket): void {
   holderOf(this)?.closed()
 }
 
-/** While `askIdle` asks. */
-let asking = false
+/** While Node destroys sockets of a server in one go, and those that are held are not meant: they are asked for, or spared. */
+let held: 'asked' | 'spared' | undefined
 
 /** In place of `destroy()`, by which every socket ends: now is the time to listen for its `close`. */
 function destroy(this: Socket, error?: Error): Socket {
   const holder = holderOf(this)
-  if (holder && asking) {
-    holder.foundIdle?.()
+  if (holder && held) {
+    if (held === 'asked') holder.foundIdle?.()
     return this
   }
   if (holder && !this.destroyed) this.on('close', onClose)
@@ -82,12 +82,22 @@ export function hold(socket: TrackedSocket, holder: Holder): boolean {
  * @returns When that was, in whole milliseconds on the clock of `performance.now()`, as those are at which a connection has become idle.
  */
 export function askIdle(server: object): number {
-  asking = true
+  held = 'asked'
   try {
     ;(server as Partial<Server>).closeIdleConnections?.()
     return Math.ceil(performance.now())
   } finally {
-    asking = false
+    held = undefined
+  }
+}
+
+/** Leaves those alone that are held, while `run` destroys the others. */
+export function sparing(run: () => void): void {
+  held = 'spared'
+  try {
+    run()
+  } finally {
+    held = undefined
   }
 }
 

@@ -49,7 +49,8 @@ export class Tracker implements Tracking {
   #handshakes = new Handshakes()
   /** Requests that came with an `Expect` header, once there was one. */
   #expected: WeakSet<ServerResponse> | undefined
-  #empty = new Latch()
+  /** The last connection has ended; while a drain waits for that. */
+  #empty: Latch | undefined
   #release: () => void
 
   constructor(server: WrappableServer, order: number, settings: Settings, host: TrackerHost) {
@@ -116,12 +117,14 @@ export class Tracker implements Tracking {
     }
     this.partings.start(upgraded, leftMs)
     await this.listener.close(() => this.counters.accepted)
-    if (this.connections.size > 0) await this.#empty.opened
-    this.clearing.stop()
+    // Not once: as the listener closed, the last one may have ended before another was accepted.
+    while (this.connections.size > 0) await (this.#empty = new Latch()).opened
     const { upgradedMs } = this.#settings
     const unknown = setTimeout(() => void this.#unknown.destroy(upgradedMs, entry => this.#host.destroyed(entry)), upgradedMs)
+    // One that shows itself by now is cleared as the others were.
     await this.listener.end()
     clearTimeout(unknown)
+    this.clearing.stop()
     this.server.off('checkContinue', this.#continue)
   }
 
@@ -174,7 +177,7 @@ export class Tracker implements Tracking {
     if (this.connections.size > 0) return
     this.lingering.stop()
     this.partings.stop()
-    if (this.#phase === 'draining') this.#empty.open()
+    this.#empty?.open()
     this.#host.emptied()
   }
 

@@ -1,5 +1,6 @@
 import type { Destroyed } from './report.ts'
 import type { Tracked } from './tracked.ts'
+import { sparing } from './tracked-socket.ts'
 import { closeAllConnections, type WrappableServer } from './wrappable.ts'
 
 /** Connections that Node counts and nobody tracks: opened before `wrap()`, and silent since. */
@@ -39,6 +40,7 @@ export class Unknown {
   async destroy(ageMs: number, destroyed: (entry: Destroyed) => void): Promise<void> {
     const count = await this.count()
     for (let i = 0; i < count; i++) destroyed({ why: 'unknown', state: 'fresh', ageMs, unsentBytes: 0 })
-    closeAllConnections(this.#server)
+    // One that has shown itself by now has a request of its own.
+    sparing(() => closeAllConnections(this.#server))
   }
 }

@@ -30,7 +30,8 @@ export function wireOf(socket: Duplex): WebSocketWire | undefined {
  * @param head What came right behind the request.
  */
 export function follow({ headers, socket }: IncomingMessage, stream: unknown, head: unknown): void {
-  if (stream === socket && headers.upgrade?.toLowerCase() === 'websocket') void new WebSocketWire(socket, head)
+  // A server may hand on to another one what both see.
+  if (stream === socket && headers.upgrade?.toLowerCase() === 'websocket' && !wireOf(socket)) void new WebSocketWire(socket, head)
 }
 
 /** Undefined for what no stream takes. */
