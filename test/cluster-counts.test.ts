@@ -6,7 +6,7 @@ import { PROBE } from '../src/cluster/probe.ts'
 import { Responses } from '../src/cluster/responses.ts'
 
 test('a readiness probe counts as no answer of the application, also when that has rewritten the path', async () => {
-  const responses = new Responses('/readyz')
+  const responses = new Responses(path => path === '/readyz')
   const server = http.createServer((req, res) => {
     // As Express does for what it hands to a mounted handler.
     req.url = '/'

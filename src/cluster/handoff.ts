@@ -37,6 +37,9 @@ interface Internal {
 /** How long a connection that nobody may have yet waits until it is offered again. */
 const AGAIN_MS = 20
 
+/** The same, while those who may have it have yet to take what they were offered: a spin of the two would cost a core. */
+const BUSY_MS = 2
+
 /** With connections that arrive without end, a listener is closed all the same after so long. */
 const LONGEST_MS = 2_000
 
@@ -144,13 +147,13 @@ export class Handoff {
     if (act === 'newconn' && seq !== undefined && handle) {
       this.#pending.set(seq, key)
       this.offered++
-      const others = this.#others(key, true)
-      if (this.#state === 'admitted' || (this.#state === 'withdrawn' && !others)) return true
+      const others = this.#others(key).filter(([, admitted]) => admitted)
+      if (this.#state === 'admitted' || (this.#state === 'withdrawn' && others.length === 0)) return true
       // Not in the same turn: Node offers the worker the next one as soon as it has the answer.
       // When the listener has been closed meanwhile nobody will ever have it: "accepted" makes Node close it.
       const again = () => this.#answer(seq, !takers.has(key))
-      if (others) setImmediate(again)
-      else setTimeout(again, AGAIN_MS)
+      if (others.some(([{ onTheirWay }]) => onTheirWay === 0)) setImmediate(again)
+      else setTimeout(again, others.length > 0 ? BUSY_MS : AGAIN_MS)
       return false
     }
     if (ack !== undefined && !errno) {
@@ -182,7 +185,7 @@ export class Handoff {
 
   #recover(): void {
     for (const key of takers.keys()) this.#forget(key)
-    for (const [seq, key] of this.#pending) this.#answer(seq, !this.#others(key, false))
+    for (const [seq, key] of this.#pending) this.#answer(seq, this.#others(key).length === 0)
   }
 
   #answer(seq: number, accepted: boolean): void {
@@ -190,9 +193,9 @@ export class Handoff {
     this.#process.emit('internalMessage', { cmd: 'NODE_CLUSTER', ack: seq, accepted })
   }
 
-  /** Whether another worker takes connections of this listener; or will, once it is admitted. */
-  #others(key: string, admitted: boolean): boolean {
-    return [...takers.get(key) ?? []].some(([taker, open]) => taker !== this && (open || !admitted))
+  /** The other workers that take connections of this listener, and whether they do so already. */
+  #others(key: string): [Handoff, boolean][] {
+    return [...takers.get(key) ?? []].filter(([taker]) => taker !== this)
   }
 
   #forget(key: string): void {

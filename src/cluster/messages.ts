@@ -49,7 +49,7 @@ export type ToWorker =
 /** How the worker's side is to behave; passed in the environment. */
 export interface WorkerSettings {
   heartbeatMs: number
-  readyPath: string | false
+  readyPath: string | false | undefined
   deadlineMs: number
 }
 

@@ -69,7 +69,7 @@ export interface SuperviseOptions {
   maxRssBytes?: number
   /** How long a new worker must have been ready without interruption. Default 1 000. */
   readyMs?: number
-  /** Where a wrapped server says that it is ready: `health.ready` of `wrap()`; or false: listening is enough. Default `/readyz`. */
+  /** Where to ask a wrapped server whether it is ready; or false: listening is enough. Default where its `wrap()` answers that, else `/readyz`. Any answer but 503 is a yes. */
   readyPath?: string | false
   /** How long a new worker may take until it is ready. Default 60 000. */
   readyTimeoutMs?: number
@@ -92,8 +92,8 @@ export interface SuperviseOptions {
 export type Env = Record<string, string | undefined>
 
 /** Options with every default filled in. */
-export type Settings = Required<Omit<SuperviseOptions, 'control' | 'cwd' | 'envFile' | 'logger'>> &
-  Pick<SuperviseOptions, 'control' | 'cwd' | 'envFile' | 'logger'>
+export type Settings = Required<Omit<SuperviseOptions, 'control' | 'cwd' | 'envFile' | 'logger' | 'readyPath'>> &
+  Pick<SuperviseOptions, 'control' | 'cwd' | 'envFile' | 'logger' | 'readyPath'>
 
 /** Every default there is, but those that ask the process. */
 export const DEFAULTS = {
@@ -114,7 +114,6 @@ export const DEFAULTS = {
   maxRequests: Infinity,
   maxRssBytes: Infinity,
   readyMs: 1_000,
-  readyPath: '/readyz',
   readyTimeoutMs: 60_000,
   signals: true,
   stuckMs: 10_000,
@@ -136,7 +135,7 @@ export function checkWorkers(value: unknown): asserts value is number {
   check('workers', value, isWhole(value, 1, MOST_WORKERS), `a whole number from 1 to ${MOST_WORKERS}`)
 }
 
-const OPTIONAL = ['control', 'cwd', 'envFile', 'execArgv', 'logger', 'script', 'stderr', 'stdout', 'workers']
+const OPTIONAL = ['control', 'cwd', 'envFile', 'execArgv', 'logger', 'readyPath', 'script', 'stderr', 'stdout', 'workers']
 
 function checkKeys(options: unknown): void {
   if (!isRecord(options)) throw new ClusterError('ERR_LAMEDUCK_CLUSTER_OPTION', 'options must be an object with a script')
@@ -174,7 +173,7 @@ function checkOthers(all: Settings): void {
   check('env', all.env, isRecord(all.env) || typeof all.env === 'function', 'an object of strings, or a function that gives one')
   check('logs', all.logs, ['prefix', 'plain', 'json'].includes(all.logs), '"prefix", "plain" or "json"')
   const path = all.readyPath
-  check('readyPath', path, path === false || (isText(path) && path.startsWith('/')), 'a path that begins with "/", or false')
+  check('readyPath', path, path === undefined || path === false || (isText(path) && path.startsWith('/')), 'a path that begins with "/", or false')
   const { logger } = all
   check('logger', logger, logger === undefined || (typeof logger?.info === 'function' && typeof logger.warn === 'function'),
     'an object with info() and warn(), such as console')

@@ -6,6 +6,9 @@ import { duckOf, type Servers } from './worker-servers.ts'
 const EAGER_MS = 50
 const CALM_MS = 2_000
 
+/** Where an application says it that has no endpoint of `wrap()`, unless told otherwise. */
+export const USUAL_PATH = '/readyz'
+
 /** Whether a worker is ready, and why not. */
 export interface Verdict {
   ready: boolean
@@ -15,14 +18,15 @@ export interface Verdict {
 /** Finds out whether this worker may be counted on: it listens everywhere it wants to, and every wrapped server says that it is ready. */
 export class Readiness {
   #servers: Servers
-  #path: string | false
+  #path: string | false | undefined
   #tell: (verdict: Verdict) => void
   #said: Verdict | undefined
   #timer: NodeJS.Timeout | undefined
   #asking = false
   #again = false
 
-  constructor(servers: Servers, path: string | false, tell: (verdict: Verdict) => void) {
+  /** @param path Where to ask; undefined: where `wrap()` answers. */
+  constructor(servers: Servers, path: string | false | undefined, tell: (verdict: Verdict) => void) {
     this.#servers = servers
     this.#path = path
     this.#tell = tell
@@ -66,9 +70,10 @@ export class Readiness {
     if (!duck) return (await connects(server)) ? undefined : 'it does not take connections'
     if (this.#path === false) return undefined
     // Without a request where lameduck itself would answer it: one costs some 75 ms of CPU time, and this is done for ever.
-    if (duck.readyPath === this.#path) return (await duck.readiness()).ready ? undefined : `${this.#path} says 503`
-    // Another answer comes from the application: it has no such endpoint (`health: false`, another path).
-    const status = await probe(server, this.#path)
-    return status === 503 ? `${this.#path} says 503` : undefined
+    const path = this.#path ?? (duck.readyPath || USUAL_PATH)
+    if (duck.readyPath === path) return (await duck.readiness()).ready ? undefined : `${path} says 503`
+    // Another answer comes from the application: it has no such endpoint.
+    const status = await probe(server, path)
+    return status === 503 ? `${path} says 503` : undefined
   }
 }

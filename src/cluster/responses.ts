@@ -12,10 +12,11 @@ export class Responses {
   requests = 0
   /** Of those, with a status of 500 or more. */
   errors = 0
-  #readyPath: string | false
+  #isReadiness: (path: string) => boolean
 
-  constructor(readyPath: string | false) {
-    this.#readyPath = readyPath
+  /** @param isReadiness Whether that is where a balancer asks. */
+  constructor(isReadiness: (path: string) => boolean) {
+    this.#isReadiness = isReadiness
     diagnostics.subscribe('http.server.response.finish', message => {
       const { request, response } = message as { request: IncomingMessage; response: ServerResponse }
       // The raw ones: `headers` are not made until somebody asks for them, and the application may have rewritten the path.
@@ -43,6 +44,6 @@ export class Responses {
   #count(status: number, path: string | undefined): void {
     this.requests++
     // Being out of rotation is no error.
-    if (status >= 500 && (this.#readyPath === false || !path?.startsWith(this.#readyPath))) this.errors++
+    if (status >= 500 && !this.#isReadiness(path ?? '')) this.errors++
   }
 }

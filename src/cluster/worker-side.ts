@@ -1,8 +1,9 @@
 import cluster from 'node:cluster'
-import type { DrainReport } from '../core/report.ts'
+import { goesDown } from '../core/lifecycle.ts'
+import { failed, type DrainReport } from '../core/report.ts'
 import { turn } from '../core/turn.ts'
 import { isOurs, type DuckState, type FromWorker, type ToWorker, type Vitals, type WorkerSettings } from './messages.ts'
-import { Readiness } from './readiness.ts'
+import { Readiness, USUAL_PATH } from './readiness.ts'
 import { Responses } from './responses.ts'
 import { duckOf, Servers } from './worker-servers.ts'
 
@@ -29,7 +30,7 @@ export class WorkerSide {
     // After this it is killed: so each drain ends by then, with its report, also one that begins before we are told of it, by a Ctrl-C to the whole
     // group or by the application itself. The application may want less.
     Object.defineProperty(globalThis, Symbol.for('lameduck.supervisedDeadlineMs'), { value: settings.deadlineMs, configurable: true })
-    this.#responses = new Responses(settings.readyPath)
+    this.#responses = new Responses(path => this.#readyPaths().some(ready => path.startsWith(ready)))
     this.#servers = new Servers(() => this.#changed(), server => this.#responses.watch(server))
     this.#readiness = new Readiness(this.#servers, settings.readyPath, verdict => this.#say({ lameduck: 'ready', ...verdict }))
     setInterval(() => void this.#beat(), settings.heartbeatMs).unref()
@@ -37,9 +38,16 @@ export class WorkerSide {
     process.on('message', message => {
       if (isOurs(message)) this.#hear(message as ToWorker)
     })
+    // Who sends it to the whole group wants the supervisor to reload, and a closed terminal is no reason to cut what is in flight.
+    process.on('SIGHUP', () => {})
     // Before Node's own listener, which ends the process at once.
     process.prependListener('disconnect', () => this.#orphaned())
     for (const stream of [process.stdout, process.stderr]) stream.on('error', ignoreBrokenPipe)
+  }
+
+  #readyPaths(): string[] {
+    const own = [...this.#servers.ducks].map(({ readyPath }) => readyPath)
+    return [this.#settings.readyPath ?? USUAL_PATH, ...own].filter(path => path !== false)
   }
 
   #say(message: FromWorker): void {
@@ -97,15 +105,17 @@ export class WorkerSide {
   }
 
   #leave(signal: 'SIGTERM' | 'SIGINT', reports: DrainReport[]): void {
-    const handled = process.listenerCount(signal) > 0
     if (reports.length === 0) {
-      // Nobody here knows lameduck: as any process manager does it.
+      // Nobody here knows lameduck: as any process manager does it. Nor is our channel to keep one that ends by itself.
       process.kill(process.pid, signal)
+      process.channel?.unref()
       return
     }
+    // A signal that came beside the message, or a crash: lameduck exits when it has done what comes last.
+    if (goesDown()) return
     // The application's own handlers, and lameduck's, which exits with what the drain came to.
-    if (handled) process.emit(signal)
-    else exit(reports.some(({ outcome }) => outcome === 'forced') ? 1 : 0)
+    if (process.listenerCount(signal) > 0) process.emit(signal)
+    else exit(reports.some(failed) ? 1 : 0)
     // Where nobody exits, the process ends by itself, unless something keeps it.
     if (cluster.worker?.isConnected()) cluster.worker.disconnect()
   }
