@@ -17,8 +17,8 @@ import { QUICK } from './_world.ts'
 const platforms: Platform[] = ['express', 'fastify']
 
 /** Runs the service with one connection to it, and ends it in any case. */
-async function service(how: NestService, run: (child: Child, client: Client) => Promise<void>): Promise<void> {
-  const child = new Child('works-with-nestjs.ts', [JSON.stringify(how)])
+async function service(how: NestService, run: (child: Child, client: Client) => Promise<void>, env: NodeJS.ProcessEnv = {}): Promise<void> {
+  const child = new Child('works-with-nestjs.ts', [JSON.stringify(how)], { env })
   let client: Client | undefined
   try {
     const port = Number(await child.says(/^port (\d+)/m))
@@ -95,6 +95,15 @@ describe('NestJS, the process', { concurrency: 2 }, () => {
     assert.equal((await child.exited).code, 0)
     assert.match(child.stdout, /state lameduck\nstate draining\nonModuleDestroy/)
   }))
+
+  for (const [killMs, lame] of [['30000', true], ['5000', false]] as const) {
+    const how: NestService = { platform: 'express', hooks: true, options: { lameduckMs: 4_000 } }
+    test(`SIGINT of PM2 with a kill_timeout of ${killMs} has ${lame ? 'a' : 'no'} lame duck`, () => service(how, async child => {
+      child.kill('SIGINT')
+      assert.equal((await child.exited).code, 0)
+      assert.equal(/state lameduck/.test(child.stdout), lame, child.stdout)
+    }, { pm_id: '0', kill_timeout: killMs }))
+  }
 
   test('without enableShutdownHooks SIGTERM drains and exits with 0, and Nest\'s hooks are not called, as without lameduck', () => service({ platform: 'express', stays: true }, async (child, client) => {
     client.request('/slow')

@@ -185,6 +185,21 @@ test('several supervisors are listed, and none is said', async () => {
   assert.match(terminal.stderr.text, /no supervisor of other\.js runs/)
 })
 
+test('a flag wins over the variable, that over the file, in which supervisor is meant', async () => {
+  const { told } = fake(() => STATUS)
+  const terminal = new Terminal({ env: { LAMEDUCK_CONTROL: '/variable' } })
+  writeFileSync(join(terminal.folder, 'lameduck.config.json'), '{ "script": "other.js", "control": "/file" }')
+  assert.equal(await terminal.run('status', '--control', '/flag'), 0)
+  assert.equal(await terminal.run('status', '--script', 'app.js'), 0)
+  assert.equal(await terminal.run('status'), 0)
+  Object.assign(terminal.env, { LAMEDUCK_CONTROL: '' })
+  assert.equal(await terminal.run('status'), 0)
+  assert.deepEqual(told.map(one => (one as [string])[0]), ['/flag', '/run/a.sock', '/variable', '/file'])
+  // As it says to `run`: there is none.
+  Object.assign(terminal.env, { LAMEDUCK_CONTROL: 'off' })
+  assert.equal(await terminal.run('status'), 3)
+})
+
 const CLEAN = { outcome: 'clean', code: 0, reason: 'SIGTERM', durationMs: 10 }
 
 test('run: flags win over the environment, that over the file', async () => {

@@ -43,7 +43,7 @@ async function lend(folder: string, ...names: string[]): Promise<void> {
 /** A copy of what the build needs, so that a test run neither sees nor leaves a dist/ in the work tree. */
 async function pack(): Promise<string> {
   const tree = join(temp, 'tree')
-  for (const name of ['src', 'docs', 'package.json', 'tsconfig.json', 'tsup.config.ts', 'LICENSE', 'CHANGELOG.md', 'README.md']) {
+  for (const name of ['src', 'docs', 'examples', 'package.json', 'tsconfig.json', 'tsup.config.ts', 'LICENSE', 'CHANGELOG.md', 'README.md']) {
     await cp(join(root, name), join(tree, name), { recursive: true })
   }
   await symlink(join(root, 'node_modules'), join(tree, 'node_modules'))
@@ -68,10 +68,12 @@ before(async () => {
 
 after(() => rm(temp, { recursive: true, force: true }))
 
-test('the tarball brings no other package along, and holds the build, the licence and the documents only', async () => {
+test('the tarball brings no other package along, and holds the build, the licence, the documents and the examples only', async () => {
   assert.deepEqual((await readdir(join(bare, 'node_modules'))).filter(name => !name.startsWith('.')), ['lameduck'])
   const files = await readdir(join(bare, 'node_modules/lameduck'))
-  assert.deepEqual(files.toSorted(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'docs', 'package.json'])
+  assert.deepEqual(files.toSorted(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'docs', 'examples', 'package.json'])
+  const examples = await readdir(join(bare, 'node_modules/lameduck/examples'))
+  assert.deepEqual(examples.toSorted(), ['frameworks', 'haproxy', 'kubernetes', 'nginx', 'pm2', 'systemd'])
 })
 
 /** Asked for when they are needed, and not before. tsx: by a worker that runs from this repository's source, and only then. */

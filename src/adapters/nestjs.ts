@@ -56,7 +56,7 @@ class Shutdown {
 
   /** Nest has an HTTP server by now; it does not listen yet. */
   attach(adapter: HttpAdapterLike): void {
-    const { admit, drainOnCrash, exit, signals } = this.#settings
+    const { admit, drainOnCrash, exit, lameduckMs, signals } = this.#settings
     this.duck.add(adapter.getHttpServer() as WrappableServer)
     if (admit !== 'serve') adapter.use((req, res, next) => next(this.#rejectionOf(req, res)))
     const beforeClose = adapter.beforeClose?.bind(adapter)
@@ -75,7 +75,7 @@ class Shutdown {
       if (this.#signal !== undefined) await this.duck.drain()
     }
     const member: Member = { drain: how => this.#drain(how), abort: reason => this.#abort(reason) }
-    if (signals || drainOnCrash) this.#leave = join(member, { signals: signals || [], exit, drainOnCrash })
+    if (signals || drainOnCrash) this.#leave = join(member, { signals: signals || [], exit, drainOnCrash, lameduckMs })
   }
 
   /** Nest tells its hooks. */

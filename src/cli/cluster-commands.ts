@@ -36,11 +36,16 @@ export function clusterFailure(error: unknown): unknown {
 /** The control socket that is meant: as said, else that of the only supervisor there is. */
 async function findControl(cluster: Cluster, { control, script, config }: Which, io: Io): Promise<string> {
   if (control !== undefined) return control
-  if (io.env.LAMEDUCK_CONTROL) return io.env.LAMEDUCK_CONTROL
-  const file = await readConfig(config, io)
-  if (typeof file.control === 'string') return file.control
-  const wanted = script ?? (typeof file.script === 'string' ? file.script : undefined)
-  const cwd = script === undefined && typeof file.cwd === 'string' ? file.cwd : undefined
+  let [wanted, cwd] = [script, undefined as string | undefined]
+  // A flag wins over the variable, that over the file.
+  if (script === undefined) {
+    const { LAMEDUCK_CONTROL: named } = io.env
+    if (named && named !== 'off') return named
+    const file = await readConfig(config, io)
+    if (!named && typeof file.control === 'string') return file.control
+    if (typeof file.script === 'string') wanted = file.script
+    if (typeof file.cwd === 'string') cwd = file.cwd
+  }
   const found = await cluster.findSupervisors(wanted, cwd)
   const [first, ...others] = found
   if (!first) {

@@ -147,7 +147,7 @@ function leaksText(desk: Desk, { verdict = '-', gcs = 0, forced = 0, series = {}
 /** Garbage collections, and what they leave behind. */
 export function addGc(ops: Command, io: Io): void {
   const gc = ops.command('gc').description('garbage collections: totals, pauses, what they left')
-    .option('-f, --follow', 'each one as it happens, until Ctrl-C; one JSON object a line with --json')
+    .option('-f, --follow', 'each major one as it happens, until Ctrl-C; one JSON object a line with --json')
     .action(act<{ follow?: boolean }>(io, async (desk, { follow }) => {
       if (follow) return followGc(desk)
       const answer = await (await desk.client()).get<Collections>('/gc')

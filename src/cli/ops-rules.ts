@@ -34,7 +34,7 @@ interface ArmOptions {
   leak?: string
   over?: string
   series?: string
-  action: string
+  action?: string
   times?: number
   within?: number
   cooldown?: number
@@ -69,7 +69,7 @@ function condition({ leak, over, series = 'usedHeap' }: ArmOptions): Condition {
 }
 
 function ruleOf(options: ArmOptions): object {
-  const { action, times, within, cooldown, count, ttl, isolate, afterGc } = options
+  const { leak, action = leak === 'watch' ? 'profile' : 'snapshot', times, within, cooldown, count, ttl, isolate, afterGc } = options
   const params = { ...(isolate && { isolate }), ...(afterGc && { when: 'after-gc' }) }
   return {
     when: condition(options),
@@ -96,7 +96,7 @@ export function addRules(ops: Command, io: Io): void {
     .option('--series <name>', 'of what: usedHeap, arrayBuffers, external or rss (default: usedHeap)')
     .option('--times <n>', 'at so many major GCs …', number('--times', { least: 1, whole: true }))
     .option('--within <time>', '… in this time (default: 10m)', span('--within'))
-    .option('--action <what>', 'snapshot, profile or log', 'snapshot')
+    .option('--action <what>', 'snapshot, profile or log (default: snapshot; of --leak watch, which is not sure yet, profile)')
     .option('--isolate', 'the snapshot: out of rotation first')
     .option('--after-gc', 'the snapshot: right after the next major GC')
     .option('--cooldown <time>', 'from one act to the next (default: 1h)', span('--cooldown'))

@@ -16,7 +16,7 @@ export function addOps(program: Command, io: Io): void {
     .addOption(new Option('--socket <path>', 'the endpoint is on this unix socket (env: LAMEDUCK_OPS_SOCKET)'))
     .addOption(new Option('--url <url>', 'the endpoint is there, http:// or https:// (env: LAMEDUCK_OPS_URL)'))
     .addOption(new Option('--pid <pid>', 'the endpoint of this process, where it is by default').argParser(number('--pid', { least: 1, whole: true })))
-    .option('--token-file <file>', 'holds the bearer token (env: LAMEDUCK_OPS_TOKEN); - is stdin')
+    .option('--token-file <file>', 'file with the bearer token, - is stdin; else the token itself is taken from LAMEDUCK_OPS_TOKEN')
     .option('--ca <file>', 'PEM: authorities to trust, for https')
     .option('--cert <file>', 'PEM: our certificate, for mTLS')
     .option('--key <file>', 'PEM: its key')

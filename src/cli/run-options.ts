@@ -15,12 +15,12 @@ export interface RunOption {
 /** In the order of the help. */
 export const RUN_OPTIONS: readonly RunOption[] = [
   { name: 'workers', flag: 'workers', kind: 'count', says: 'how many processes, 1 to 256 (default: as many as cores)' },
-  { name: 'cwd', flag: 'cwd', kind: 'text', says: 'working folder of the workers' },
+  { name: 'cwd', flag: 'cwd', kind: 'text', says: 'working folder of the workers; the script and --env-file are relative to it' },
   { name: 'envFile', flag: 'env-file', kind: 'text', says: 'NAME=value lines for the workers, read anew at each reload' },
   { name: 'execArgv', flag: 'node-option', kind: 'texts', says: 'an option of Node for the workers; may be repeated' },
   { name: 'logs', flag: 'logs', kind: 'logs', says: 'lines of workers: prefix, plain or json (default: prefix)' },
   { name: 'control', flag: 'control', kind: 'path or off', says: 'path of the control socket, or off' },
-  { name: 'readyPath', flag: 'ready-path', kind: 'path or off', says: 'where a worker says that it is ready, or off: listening is enough (default: /readyz)' },
+  { name: 'readyPath', flag: 'ready-path', kind: 'path or off', says: 'where to ask a worker whether it is ready, or off: listening is enough (default: where its wrap() answers)' },
   { name: 'readyMs', flag: 'ready', kind: 'time', says: 'how long a new worker must have been ready (default: 1s)' },
   { name: 'readyTimeoutMs', flag: 'ready-timeout', kind: 'time', says: 'how long it may take to get there (default: 60s)' },
   { name: 'deadlineMs', flag: 'deadline', kind: 'time', says: 'what a worker has to drain, unless its wrap() says less (default: 25s)' },
@@ -30,7 +30,7 @@ export const RUN_OPTIONS: readonly RunOption[] = [
   { name: 'heartbeatMs', flag: 'heartbeat', kind: 'time', says: 'how often a worker gives a sign of life (default: 1s)' },
   { name: 'stuckMs', flag: 'stuck', kind: 'time', says: 'without one for so long it is replaced (default: 10s)' },
   { name: 'isolateMs', flag: 'isolate', kind: 'time', says: 'how long a worker may stay isolated (default: 15m)' },
-  { name: 'crashLimit', flag: 'crash-limit', kind: 'count', says: 'so many crashes of a slot within --crash-window are a crash loop (default: 10)' },
+  { name: 'crashLimit', flag: 'crash-limit', kind: 'count', says: 'so many crashes of a slot within --crash-window, or 5 starts in a row that never got ready, and it stays empty until a reload (default: 10)' },
   { name: 'crashWindowMs', flag: 'crash-window', kind: 'time', says: 'see --crash-limit (default: 60s)' },
   { name: 'maxRssBytes', flag: 'max-rss', kind: 'size', says: 'replace a worker over this resident set, as 512M' },
   { name: 'maxHeapBytes', flag: 'max-heap', kind: 'size', says: 'replace one over this used heap' },

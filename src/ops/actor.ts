@@ -66,9 +66,9 @@ export function actor(bench: Bench): Required<Pick<WatchOptions, 'act' | 'profil
         const { id } = await startSnapshot(bench, { ...defaults, ...params }, who)
         return { job: id }
       }
-      const { seconds = 30, interval = 524_288 } = params as { seconds?: number; interval?: number }
+      const { seconds = 30, intervalBytes = 524_288 } = params as { seconds?: number; intervalBytes?: number }
       const { id } = bench.jobs.start('heap-profile', who, true, work => (
-        heapProfile(bench.connect, bench.artifacts, { seconds, intervalBytes: interval, format: 'heapprofile', by: who.name }, work)
+        heapProfile(bench.connect, bench.artifacts, { seconds, intervalBytes, format: 'heapprofile', by: who.name }, work)
       ))
       return { job: id }
     },

@@ -61,7 +61,7 @@ const RULE_BODY: Record<string, Param> = {
   times: { in: 'body', type: 'integer', min: 1, max: 100, description: 'It must hold at so many major GCs. Default 1.' },
   withinMs: { in: 'body', type: 'integer', min: 1_000, max: 86_400_000, description: 'Within this time. Default 600,000.' },
   action: { in: 'body', type: 'string', enum: ['snapshot', 'profile', 'log'], required: true, description: 'A snapshot only of what is `suspected`.' },
-  params: { in: 'body', type: 'object', description: 'As in the body of `POST /heap/snapshots` or `POST /heap/profile`.' },
+  params: { in: 'body', type: 'object', description: 'As with `POST /heap/snapshots` (when, isolate, redact, compress, force) or `POST /heap/profile` (seconds, intervalBytes).' },
   cooldownMs: { in: 'body', type: 'integer', min: 1_000, max: 2_592_000_000, description: 'From one act to the next. Default 3,600,000.' },
   count: { in: 'body', type: 'integer', min: 1, max: 100, description: 'It acts so many times. Default 1.' },
   ttlMs: { in: 'body', type: 'integer', min: 1_000, max: 31_536_000_000, description: 'It ends so long after it was armed. Default 7 days.' },

@@ -22,7 +22,7 @@ export interface Rule {
   /** … within so many milliseconds. Default 600,000. */
   withinMs: number
   action: Action
-  /** As in the body of `POST /heap/snapshots` (when, isolate, redact, compress, force) or `POST /heap/profile` (seconds, interval). */
+  /** As with `POST /heap/snapshots`: when, isolate, redact, compress, force; or with `POST /heap/profile`: seconds, intervalBytes. */
   params: Record<string, unknown>
   /** From one act to the next. Default 3,600,000. */
   cooldownMs: number
@@ -50,7 +50,7 @@ const whole = (min: number, max: number) => (value: unknown) => Number.isInteger
 
 const PARAMS: Record<Action, Record<string, (value: unknown) => boolean>> = {
   snapshot: { when: value => value === 'now' || value === 'after-gc', isolate: flag, redact: flag, compress: flag, force: flag },
-  profile: { seconds: whole(1, 300), interval: whole(1_024, 2 ** 26) },
+  profile: { seconds: whole(1, 300), intervalBytes: whole(1_024, 2 ** 26) },
   log: {},
 }
 
