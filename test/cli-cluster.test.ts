@@ -195,6 +195,10 @@ test('a flag wins over the variable, that over the file, in which supervisor is 
   Object.assign(terminal.env, { LAMEDUCK_CONTROL: '' })
   assert.equal(await terminal.run('status'), 0)
   assert.deepEqual(told.map(one => (one as [string])[0]), ['/flag', '/run/a.sock', '/variable', '/file'])
+  // Of that very script.
+  Object.assign(terminal.env, { LAMEDUCK_CONTROL: '' })
+  assert.equal(await terminal.run('status', '--script', 'other.js'), 0)
+  assert.equal((told.at(-1) as [string])[0], '/file')
   // As it says to `run`: there is none.
   Object.assign(terminal.env, { LAMEDUCK_CONTROL: 'off' })
   assert.equal(await terminal.run('status'), 3)

@@ -137,3 +137,11 @@ test('a worker whose last connection ends as it comes back hears no `close` of i
   await until(async () => (await crew.ask()) === '0', 'a connection of the worker that is back')
   assert.equal(crew.closed, false)
 }))
+
+test('a worker that is closed by the application as it comes back has its `close`, and its callback', () => cluster(async crew => {
+  crew.tell({ worker: 0, what: 'lameduck' })
+  await crew.heard(({ worker, state }) => worker === 0 && state === 'lameduck')
+  crew.tell({ worker: 0, what: 'resume, and close' })
+  await crew.heard(({ worker, calledBack }) => worker === 0 && calledBack === true)
+  assert.equal(crew.closed, true)
+}))

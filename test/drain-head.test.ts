@@ -41,3 +41,27 @@ for (const [how, reject] of [['the default', undefined], ['a reject that throws'
     assert.deepEqual(faults, reject ? ['reject'] : [])
   })
 }
+
+test('a 503 that somebody\'s patch makes impossible ends the connection, and not the drain at its deadline', async () => {
+  const server = http.createServer((_req, res) => void res.end('hello'))
+  const faults: string[] = []
+  const duck = wrap(server, { ...QUICK, lameduckMs: 0, quietMs: 1_000, admit: 'reject' })
+  duck.on('fault', ({ where }) => faults.push(where))
+  await listen(server)
+  const client = await Client.open(addressOf(server))
+  client.request('/')
+  await client.answer()
+  const drained = duck.drain()
+  const { writeHead } = http.ServerResponse.prototype
+  http.ServerResponse.prototype.writeHead = () => {
+    throw new Error('patched')
+  }
+  leftover(() => {
+    http.ServerResponse.prototype.writeHead = writeHead
+  })
+  client.request('/')
+  await client.ended()
+  http.ServerResponse.prototype.writeHead = writeHead
+  assert.notEqual((await drained).forcedBy, 'deadline')
+  assert.deepEqual(faults, ['reject', 'reject'])
+})

@@ -79,6 +79,23 @@ test('a client from before wrap() that sends its first request in the drain has 
   assert.equal(report.served, 1)
 })
 
+test('a client from before wrap() whose socket somebody has patched has its answer, too', async () => {
+  const server = createServer(false)
+  server.on('request', (_req, res) => setTimeout(() => res.end('whole'), 800))
+  server.on('connection', (socket: net.Socket) => {
+    const { destroy } = socket
+    socket.destroy = error => destroy.call(socket, error)
+  })
+  await listen(server)
+  const client = await Client.open(addressOf(server))
+  await sleep(50)
+  const duck = wrap(server, { ...OPTIONS, upgradedMs: 400 })
+  const drained = duck.drain()
+  await sleep(50)
+  client.request('/')
+  assert.deepEqual([(await drained).outcome, (await client.answer()).text], ['clean', 'whole'])
+})
+
 test('a listener of "state" that resumes at once leaves a running duck, whose signal is not aborted', async () => {
   const server = createServer(false)
   server.on('request', (_req, res) => res.end('hello'))

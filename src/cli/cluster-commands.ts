@@ -47,6 +47,11 @@ async function findControl(cluster: Cluster, { control, script, config }: Which,
     if (typeof file.cwd === 'string') cwd = file.cwd
   }
   const found = await cluster.findSupervisors(wanted, cwd)
+  if (script !== undefined && found.length === 0) {
+    // Of that script, with a control socket elsewhere.
+    const file = await readConfig(config, io)
+    if (file.script === script && typeof file.control === 'string') return file.control
+  }
   const [first, ...others] = found
   if (!first) {
     throw new Failure('ERR_LAMEDUCK_CLI_NONE', wanted === undefined ? 'no supervisor of this user runs' : `no supervisor of ${wanted} runs`, { exit: EXIT.unreachable, hint: 'start one: lameduck run SCRIPT; or say --control PATH' })

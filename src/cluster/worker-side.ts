@@ -30,7 +30,7 @@ export class WorkerSide {
     // After this it is killed: so each drain ends by then, with its report, also one that begins before we are told of it, by a Ctrl-C to the whole
     // group or by the application itself. The application may want less.
     Object.defineProperty(globalThis, Symbol.for('lameduck.supervisedDeadlineMs'), { value: settings.deadlineMs, configurable: true })
-    this.#responses = new Responses(path => this.#readyPaths().some(ready => path.startsWith(ready)))
+    this.#responses = new Responses(path => this.#readyPaths().some(ready => path.split('?', 1)[0] === ready))
     this.#servers = new Servers(() => this.#changed(), server => this.#responses.watch(server))
     this.#readiness = new Readiness(this.#servers, settings.readyPath, verdict => this.#say({ lameduck: 'ready', ...verdict }))
     setInterval(() => void this.#beat(), settings.heartbeatMs).unref()
@@ -112,7 +112,12 @@ export class WorkerSide {
       return
     }
     // A signal that came beside the message, or a crash: lameduck exits when it has done what comes last.
-    if (goesDown()) return
+    if (goesDown()) {
+      if (reports.some(failed)) process.exitCode = 1
+      // It may be that somebody else is to end the process, and does so by leaving nothing to do.
+      process.channel?.unref()
+      return
+    }
     // The application's own handlers, and lameduck's, which exits with what the drain came to.
     if (process.listenerCount(signal) > 0) process.emit(signal)
     else exit(reports.some(failed) ? 1 : 0)

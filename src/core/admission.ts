@@ -44,7 +44,11 @@ export class Admission {
       if (reject === undefined || (await reject(req, res)) === false) this.#unavailable(req, res)
     } catch (error) {
       this.#fault('reject', error)
-      if (!res.headersSent) contain(() => this.#unavailable(req, res), again => this.#fault('reject', again))
+      const giveUp = (again: unknown) => {
+        this.#fault('reject', again)
+        res.destroy()
+      }
+      if (!res.headersSent) contain(() => this.#unavailable(req, res), giveUp)
       else if (!res.writableEnded) res.destroy()
     }
   }

@@ -146,7 +146,7 @@ export class Drain {
     // Straight on, in the same turn: whoever calls drain() without a lame duck sees it draining.
     if (this.plan.lameduckMs === 0 && !this.#stage.hooks.has('begin')) return
     // Node may be waiting for a process of its own that hangs.
-    await Promise.race([unknown, this.#cut.opened])
+    await Promise.race([unknown, this.#cut.opened, this.#resumed.opened])
     this.#lame = true
     this.emptied()
     let over: NodeJS.Timeout | undefined

@@ -53,7 +53,10 @@ export class Health {
     req.resume()
     const { method, url = '' } = req
     const answer = isPath(url, this.#options.live) ? () => send(res, method, true, { state: this.#state() }) : () => this.#ready(res, method)
-    contain(answer, error => this.#fault('health', error))
+    contain(answer, error => {
+      this.#fault('health', error)
+      res.destroy()
+    })
     return true
   }
 

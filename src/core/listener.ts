@@ -19,8 +19,8 @@ export class Listener {
   #fault: (where: string, error: unknown) => void
   /** The http-level close is still owed. */
   #owed = false
-  /** It is about to listen again; a worker asks the primary for that. */
-  #returning = false
+  /** It is about to listen again, for which a worker asks the primary: what Node calls that, until it is so or something else becomes of it. */
+  #returning: number | undefined
   #ended = false
   /** The arguments of `listen()`: a cluster worker that gave its handle up needs them to come back. */
   #listenArgs: unknown[] | undefined
@@ -38,7 +38,7 @@ export class Listener {
 
   /** The server has begun to listen. */
   opened(): void {
-    this.#returning = false
+    this.#returning = undefined
     const address = this.#server.address()
     // A cluster's worker has no file: the path is the primary's, and not ours to remove or to protect.
     this.#inode = typeof address === 'string' && !this.shared ? inode(address) : undefined
@@ -46,7 +46,8 @@ export class Listener {
 
   /** Our close of the listener alone makes Node emit `close` when the last connection ends; ours comes after that, if at all. */
   get holdsClose(): boolean {
-    return this.#owed || this.#returning
+    // Who closes the server meanwhile makes another number of it.
+    return this.#owed || (this.#returning !== undefined && this.#returning === this.#listeningId)
   }
 
   /** In a cluster worker the primary holds the listener, and hands what was meant for this worker to the next one. */
@@ -115,8 +116,18 @@ export class Listener {
   comeBack(): void {
     if (!this.#owed) return
     this.#owed = false
-    this.#returning = true
     this.#server.listen(...(this.#listenArgs as [number]))
+    this.#returning = this.#listeningId
+  }
+
+  /** It could not listen. */
+  failed(): void {
+    this.#returning = undefined
+  }
+
+  get #listeningId(): number | undefined {
+    const { _listeningId: id } = this.#server as { _listeningId?: number }
+    return id
   }
 
   /** Accepts what waits, then closes the listener alone. */

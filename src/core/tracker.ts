@@ -245,6 +245,9 @@ export class Tracker implements Tracking {
         // A start-up that overlaps a drain: what comes late is not opened.
         if (this.#phase === 'draining') void this.listener.close(() => this.counters.accepted).then(() => this.listener.end())
         return false
+      case 'error':
+        this.listener.failed()
+        return false
       case 'close':
         return this.listener.holdsClose
       default:

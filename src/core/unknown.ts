@@ -39,6 +39,8 @@ export class Unknown {
   /** Nobody can tell what they are waiting for, so they get what an upgraded socket gets. */
   async destroy(ageMs: number, destroyed: (entry: Destroyed) => void): Promise<void> {
     const count = await this.count()
+    // Somebody's patch of a socket would not spare that.
+    if (count === 0) return
     for (let i = 0; i < count; i++) destroyed({ why: 'unknown', state: 'fresh', ageMs, unsentBytes: 0 })
     // One that has shown itself by now has a request of its own.
     sparing(() => closeAllConnections(this.#server))
