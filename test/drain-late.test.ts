@@ -61,16 +61,19 @@ test('one with HTTP/2, too: its session gets GOAWAY, and the drain ends', async 
   assert.deepEqual([report.outcome, report.destroyed], ['clean', []])
 })
 
-test('a client from before wrap() that sends its first request in the drain has its answer, while a silent one goes at upgradedMs', async () => {
+// Half a head: from Node 26 on `server.close()` takes those that have sent nothing.
+test('a client from before wrap() whose first request is whole in the drain has its answer, while one that sends no more goes at upgradedMs', async () => {
   const server = createServer(false)
   server.on('request', (_req, res) => setTimeout(() => res.end('whole'), 800))
   await listen(server)
   const [client, silent] = [await Client.open(addressOf(server)), await Client.open(addressOf(server))]
+  const { rest } = client.half('/', { cut: 'head' })
+  silent.half('/', { cut: 'head' })
   await sleep(50)
   const duck = wrap(server, { ...OPTIONS, upgradedMs: 400 })
   const drained = duck.drain()
   await sleep(50)
-  client.request('/')
+  rest()
   const report = await drained
   const answer = await client.answer()
   assert.deepEqual([answer.text, answer.header('connection')], ['whole', 'close'])
@@ -88,11 +91,12 @@ test('a client from before wrap() whose socket somebody has patched has its answ
   })
   await listen(server)
   const client = await Client.open(addressOf(server))
+  const { rest } = client.half('/', { cut: 'head' })
   await sleep(50)
   const duck = wrap(server, { ...OPTIONS, upgradedMs: 400 })
   const drained = duck.drain()
   await sleep(50)
-  client.request('/')
+  rest()
   assert.deepEqual([(await drained).outcome, (await client.answer()).text], ['clean', 'whole'])
 })
 
