@@ -23,6 +23,7 @@ test('what changes the process is asked for as the endpoint has it', async () =>
   await run('loggers', 'reset', 'app')
   await run('rules')
   await run('rules', 'arm', 'full', '--over', '70%', '--times', '3', '--within', '10m', '--isolate')
+  await run('rules', 'arm', 'full', '--leak', 'watch')
   await run('rules', 'disarm', 'full')
   await run('artifacts', 'rm', 'a.heapsnapshot.gz')
   await run('jobs', 'cancel', '7')
@@ -32,7 +33,9 @@ test('what changes the process is asked for as the endpoint has it', async () =>
   assert.deepEqual(endpoint.calls, [
     'POST /lameduck', 'POST /resume', 'POST /drain?exit=true&deadlineMs=5000',
     'GET /loggers', 'PUT /loggers/app {"level":"debug","ttlMs":600000}', 'DELETE /loggers/app',
-    'GET /rules', 'PUT /rules/full {"when":{"series":"usedHeap","overPercent":70},"action":"snapshot","times":3,"withinMs":600000,"params":{"isolate":true}}', 'DELETE /rules/full',
+    'GET /rules', 'PUT /rules/full {"when":{"series":"usedHeap","overPercent":70},"action":"snapshot","times":3,"withinMs":600000,"params":{"isolate":true}}',
+    // No snapshot is taken of what is not sure yet.
+    'PUT /rules/full {"when":{"leak":"watch"},"action":"profile"}', 'DELETE /rules/full',
     'DELETE /artifacts/a.heapsnapshot.gz', 'DELETE /jobs/7', 'POST /cache/clear?all=true {"name":"users"}', 'POST /cache/clear {"from":"stdin"}',
   ])
   for (const text of ['state: lameduck', 'outcome   clean\nduration  1.5 s', 'app     debug  info', 'usedHeap over 70 % of the limit, 3 times in 10m 00s', 'freed    2.0 KiB']) assert.ok(terminal.stdout.text.includes(text), `${text} in\n${terminal.stdout.text}`)

@@ -49,8 +49,11 @@ test('one with HTTP/2, too: its session gets GOAWAY, and the drain ends', async 
   const [socket] = await once(server, 'connection') as [net.Socket]
   await once(first, 'remoteSettings')
   let status: Promise<unknown[]> | undefined
+  let goaway: Promise<unknown[]> | undefined
   socket.once('close', () => {
-    const stream = session().request({ ':path': '/' })
+    const second = session()
+    goaway = once(second, 'goaway')
+    const stream = second.request({ ':path': '/' })
     stream.on('error', () => {}).resume()
     status = once(stream, 'response')
   })
@@ -58,6 +61,7 @@ test('one with HTTP/2, too: its session gets GOAWAY, and the drain ends', async 
   const report = await duck.drain()
   const [headers] = await status as [http2.IncomingHttpHeaders]
   assert.equal(headers[':status'], 200)
+  assert.equal((await goaway)?.[0], 0)
   assert.deepEqual([report.outcome, report.destroyed], ['clean', []])
 })
 
@@ -112,4 +116,13 @@ test('a listener of "state" that resumes at once leaves a running duck, whose si
   client.request('/')
   assert.equal((await client.answer()).text, 'hello')
   assert.equal((await duck.drain({ lameduckMs: 0 })).outcome, 'clean')
+})
+
+test('a drain ends by its deadline although Node never says how many connections there are', async () => {
+  const server = createServer(false)
+  server.on('request', (_req, res) => res.end('hello'))
+  await listen(server)
+  const duck = wrap(server, { ...OPTIONS, lameduckMs: 100, deadlineMs: 400 })
+  server.getConnections = () => server
+  assert.equal((await duck.drain()).forcedBy, 'deadline')
 })

@@ -248,11 +248,17 @@ test('websocketCode: what says neither "going away" nor "restart" is refused', (
   }
 })
 
-test('an upgrade behind a request that still executes: the report names the request, whose answer was lost', async () => {
+test('an upgrade behind a request that still executes: the report names the request, whose answer was lost, and a fault of the tunnel the tunnel', async () => {
   const server = createServer(false)
   const duck = wrap(server, { ...OPTIONS, upgradedMs: 100 })
+  const faults: string[] = []
+  duck.on('fault', ({ where }) => faults.push(where))
   server.on('request', () => {})
-  server.on('upgrade', () => {})
+  server.on('upgrade', (_req, socket: Duplex) => duck.track(socket, {
+    close: () => {
+      throw new Error('no')
+    },
+  }))
   await listen(server)
   const client = await Client.open(addressOf(server))
   client.pipeline([{ path: '/slow' }, { path: '/tunnel', headers: { Connection: 'Upgrade', Upgrade: 'echo' } }])
@@ -260,6 +266,7 @@ test('an upgrade behind a request that still executes: the report names the requ
   const { destroyed } = await duck.drain()
   await client.ended()
   assert.deepEqual(destroyed.map(({ why, path }) => [why, path]), [['upgraded', '/slow']])
+  assert.deepEqual(faults, ['close of GET /tunnel'])
 })
 
 test('an upgrade that one wrapped server hands on to another is a WebSocket once, and gets its close frame', async () => {

@@ -76,6 +76,11 @@ test('thresholds on rss, external and array buffers in bytes', async () => {
   assert.deepEqual(acts, ['rss: rss 11 MB over 10 MB', 'external: external 12 MB over 10 MB', 'arraybuffers: arrayBuffers 13 MB over 10 MB'])
 })
 
+test('a profile takes the parameters of POST /heap/profile', () => {
+  const params = { seconds: 5, intervalBytes: 65_536 }
+  assert.deepEqual(checkRule({ name: 'full', when: { series: 'usedHeap', overPercent: 70 }, action: 'profile', params }).params, params)
+})
+
 test('a leak rule waits for suspected; only a profile or a log may act on watch', async () => {
   const { rules, acts, gc } = world()
   rules.arm(checkRule({ name: 'leak', when: { leak: 'suspected' }, action: 'snapshot' }), 'ann')
@@ -169,6 +174,7 @@ const wrong: [what: string, rule: unknown, member: string][] = [
   ['a cooldown of nothing', { ...full, cooldownMs: 0 }, 'cooldownMs'],
   ['a parameter that the action does not know', { ...full, params: { path: '/etc/passwd' } }, 'params.path'],
   ['a parameter of the wrong type', { ...full, params: { redact: 'no' } }, 'params.redact'],
+  ['what a profile calls intervalBytes by another name', { ...full, action: 'profile', params: { interval: 65_536 } }, 'params.interval'],
   ['a profile of an hour', { ...full, action: 'profile', params: { seconds: 3_600 } }, 'params.seconds'],
 ]
 

@@ -36,22 +36,15 @@ export function clusterFailure(error: unknown): unknown {
 /** The control socket that is meant: as said, else that of the only supervisor there is. */
 async function findControl(cluster: Cluster, { control, script, config }: Which, io: Io): Promise<string> {
   if (control !== undefined) return control
-  let [wanted, cwd] = [script, undefined as string | undefined]
-  // A flag wins over the variable, that over the file.
-  if (script === undefined) {
-    const { LAMEDUCK_CONTROL: named } = io.env
-    if (named && named !== 'off') return named
-    const file = await readConfig(config, io)
-    if (!named && typeof file.control === 'string') return file.control
-    if (typeof file.script === 'string') wanted = file.script
-    if (typeof file.cwd === 'string') cwd = file.cwd
-  }
+  // A flag wins over the variable, that over the file, unless the file is of the very script.
+  const named = script === undefined ? io.env.LAMEDUCK_CONTROL : undefined
+  if (named && named !== 'off') return named
+  const file = await readConfig(config, io)
+  const ours = script === undefined || file.script === script
+  if (ours && named !== 'off' && typeof file.control === 'string') return file.control
+  const wanted = script ?? (typeof file.script === 'string' ? file.script : undefined)
+  const cwd = script === undefined && typeof file.cwd === 'string' ? file.cwd : undefined
   const found = await cluster.findSupervisors(wanted, cwd)
-  if (script !== undefined && found.length === 0) {
-    // Of that script, with a control socket elsewhere.
-    const file = await readConfig(config, io)
-    if (file.script === script && typeof file.control === 'string') return file.control
-  }
   const [first, ...others] = found
   if (!first) {
     throw new Failure('ERR_LAMEDUCK_CLI_NONE', wanted === undefined ? 'no supervisor of this user runs' : `no supervisor of ${wanted} runs`, { exit: EXIT.unreachable, hint: 'start one: lameduck run SCRIPT; or say --control PATH' })
