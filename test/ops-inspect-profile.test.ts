@@ -91,7 +91,7 @@ test('a heap profile as pprof has bytes in use', () => shared.with(async it => {
   const found = Profile.decode(gunzipSync(content))
   const text = (index: number | bigint) => found.stringTable.strings[Number(index)]
   assert.deepEqual(found.sampleType.map(({ type, unit }) => [text(type), text(unit)]), [['inuse_space', 'bytes']])
-  assert.ok(found.function.some(({ name }) => text(name) === 'keepThings'))
+  assert.ok(found.function.some(({ name }) => text(name) === 'keepThings'), found.function.map(({ name }) => text(name)).join(' | '))
 }))
 
 test('a profile of a main thread that does not come round fails in time, and leaves nothing switched on', () => shared.with(async it => {
