@@ -3,12 +3,14 @@ import http from 'node:http'
 import net, { type AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import v8 from 'node:v8'
+import vm from 'node:vm'
 import { wrap } from '../src/core/index.ts'
 import { app } from './_app.ts'
 import { Child } from './_child.ts'
 import { Client } from './_client.ts'
 import { turns } from './_scenario.ts'
-import { rawWorld } from './_world.ts'
+import { listen, rawWorld } from './_world.ts'
 import type { Churn } from './fixtures/churn.ts'
 
 /** The timers that are set and have neither fired nor been cleared, by where they were set. */
@@ -154,6 +156,62 @@ test('in rotation, a request costs no timer and no write to a map or a set', asy
   assert.equal(duck.stats().counters.served, 201)
   socket.end()
   await duck.drain()
+})
+
+test('a client that always has a request in flight: each is counted as it is answered, its response is let go', async () => {
+  v8.setFlagsFromString('--expose-gc')
+  const gc = vm.runInNewContext('gc') as () => void
+  const responses: WeakRef<http.ServerResponse>[] = []
+  let closed = 0
+  const server = http.createServer((_req, res) => {
+    responses.push(new WeakRef(res))
+    setTimeout(() => res.end('hello'), 20)
+    res.on('close', () => closed++)
+  })
+  const duck = wrap(server, { signals: false, lameduckMs: 0 })
+  try {
+    await listen(server)
+    const socket = net.connect((server.address() as AddressInfo).port, '127.0.0.1').resume()
+    // What has just closed is counted with the next look at it.
+    let uncounted = 0
+    for (let i = 0; i < 300; i++) {
+      socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(10))
+      await sleep(3)
+      uncounted = Math.max(uncounted, closed - duck.stats().counters.served)
+    }
+    assert.equal(uncounted, 0)
+    gc()
+    await turns()
+    gc()
+    const kept = responses.slice(0, 1_000).filter(one => one.deref()).length
+    assert.ok(kept < 100, `${kept} of the first 1,000 responses are kept`)
+    socket.end()
+  } finally {
+    await duck.drain()
+  }
+})
+
+test('pairs of requests in quick succession, and a slow one behind them: nobody is warned of too many listeners', async () => {
+  const site = await rawWorld(false).start(app)
+  const client = await Client.open(site.address)
+  const warnings: string[] = []
+  const heard = (warning: Error) => warnings.push(warning.message)
+  process.on('warning', heard)
+  try {
+    for (let round = 0; round < 5; round++) {
+      for (let i = 0; i < 40; i++) {
+        client.pipeline([{ path: '/' }, { path: '/' }])
+        await client.answer()
+        await client.answer()
+      }
+      client.request('/slow?ms=60')
+      await client.answer()
+    }
+    assert.deepEqual(warnings, [])
+  } finally {
+    process.off('warning', heard)
+    await site.close()
+  }
 })
 
 /** As many connections, or as many as the environment says. */

@@ -71,6 +71,11 @@ function onResponseClose(this: ServerResponse): void {
   connectionOf(this.req.socket)?.responded(this)
 }
 
+/** Once for each response, however often it is looked at. */
+function awaitClose(res: ServerResponse): void {
+  if (!res.listeners('close').includes(onResponseClose)) res.on('close', onResponseClose)
+}
+
 /**
  * In place of `end()`, once it has been called: Node's HTTP server answers the peer's FIN with another one, and a finished
  * stream makes an Error of that, with a stack, which nobody sees. For 10,000 connections that was a third of the drain's CPU time.
@@ -84,6 +89,12 @@ const reported = new WeakSet<Connection>()
 
 /** The requests of those that were upgraded, likewise. */
 const upgrades = new WeakMap<Connection, Pick<IncomingMessage, 'method' | 'url'>>()
+
+/** Those on which a response that says `Connection: close` is on its way (RFC 9112 §9.6); once there is one. */
+let farewells: WeakSet<Connection> | undefined
+
+/** The responses that came before the last one and have not closed yet, oldest first; of those connections whose clients pipeline. */
+const pipelined = new WeakMap<Connection, ServerResponse[]>()
 
 /** RFC 9112 §6.3: a request without either header has no body. */
 function hasBody({ headers }: IncomingMessage): boolean {
@@ -104,10 +115,6 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   since: number
   /** The socket's `bytesRead` as the last request ended: any more is the beginning of another one. */
   seen = 0
-  /** Who is at the other end of a TLS handshake. */
-  peer: string | undefined = undefined
-  /** A response that says `Connection: close` is on its way (RFC 9112 §9.6). */
-  saidClose = false
   /** The last request handed to the application, until its end was noticed. Responses go out in order, so it is the one that may say `close`. */
   last: ServerResponse | undefined = undefined
   #tracking: Tracking
@@ -117,8 +124,6 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
    * lingering: closing, and reading on until the peer's FIN.
    */
   #state: 'handshake' | 'fresh' | 'used' | 'uploading' | 'waiting' | 'upgraded' | 'closing' | 'lingering'
-  /** The pipelined ones before `last`. */
-  #earlier: ServerResponse[] | undefined = undefined
 
   constructor(socket: Socket, tracking: Tracking, handshake: boolean) {
     this.socket = socket
@@ -151,7 +156,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
 
   /** What still arrives cannot be answered any more, and so must not be executed. */
   get over(): boolean {
-    return this.saidClose || this.#state === 'closing' || this.#state === 'lingering'
+    return farewells?.has(this) || this.#state === 'closing' || this.#state === 'lingering'
   }
 
   foundIdle(): void {
@@ -191,15 +196,15 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   requested(res: ServerResponse): void {
     const { last } = this
     const { leaving, recent } = this.#tracking
-    const pipelined = last !== undefined && !last.closed
-    if (pipelined) (this.#earlier ??= []).push(last)
+    const behind = last !== undefined && !last.closed
+    if (behind) this.#precedes(last)
     else if (last) this.#count()
     else if (!leaving) recent.add(this)
-    if (!pipelined) this.since = leaving ? Math.ceil(performance.now()) : recent.now
+    if (!behind) this.since = leaving ? Math.ceil(performance.now()) : recent.now
     this.last = res
     this.seen = UNSEEN
     this.#state = 'used'
-    if (pipelined || leaving) res.on('close', onResponseClose)
+    if (behind || leaving) res.on('close', onResponseClose)
     if (leaving && !hasBody(res.req)) this.#mark()
   }
 
@@ -210,7 +215,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   settle(): void {
     const { last } = this
     if (last === undefined) return
-    if (!last.closed) last.on('close', onResponseClose)
+    if (!last.closed) awaitClose(last)
     else {
       if (!this.leaving) this.#mark()
       this.#idle(this.#tracking.recent.now)
@@ -219,7 +224,15 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
 
   /** A response has closed: flushed to the kernel, or aborted with the connection. */
   responded(res: ServerResponse): void {
-    if (res !== this.last) return
+    if (res !== this.last) {
+      const earlier = pipelined.get(this)
+      // In order: it is the first of them.
+      const at = earlier?.indexOf(res) ?? -1
+      if (at === -1) return
+      earlier?.splice(at, 1)
+      this.#served(res)
+      return
+    }
     if (this.seen === UNSEEN) this.#mark()
     this.#idle(Math.ceil(performance.now()))
   }
@@ -234,6 +247,11 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     if (req) upgrades.set(this, { method: req.method, url: req.url })
     this.since = Math.ceil(performance.now())
     this.#tracking.clearing.changed()
+  }
+
+  /** The head that says `Connection: close` is out. */
+  saidClose(): void {
+    ;(farewells ??= new WeakSet()).add(this)
   }
 
   /** The server leaves: from here on it counts what arrives behind a request in flight. */
@@ -308,7 +326,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   /** The responses that have not closed yet, oldest first. */
   responses(): ServerResponse[] {
     if (!this.last || this.last.closed) return []
-    return [...(this.#earlier ?? []), this.last].filter(res => !res.closed)
+    return [...(pipelined.get(this) ?? []), this.last].filter(res => !res.closed)
   }
 
   /** The requests in flight, oldest first; of an upgraded one that which it began with, behind those before it. */
@@ -327,9 +345,11 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     return this.state === 'upgraded' ? [this] : []
   }
 
-  /** The socket has closed. Pipelined responses that never had the socket get no `close` event: hence this clears them all. */
+  /** The socket has closed. Pipelined responses that never had the socket get no `close` event. */
   closed(): void {
     letGo(this.socket)
+    for (const res of pipelined.get(this) ?? []) this.#served(res)
+    pipelined.delete(this)
     this.#count()
     this.#tracking.gone(this)
     // Who has it in a list of his own leaves it alone.
@@ -353,12 +373,16 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     this.#tracking.idle()
   }
 
-  /** Forgets the requests that have ended, and counts those that were served. */
+  /** Another response will go out behind this one. It is counted as it closes: a client that goes on and on has no idle moment. */
+  #precedes(res: ServerResponse): void {
+    const earlier = pipelined.get(this)
+    if (earlier) earlier.push(res)
+    else pipelined.set(this, [res])
+    awaitClose(res)
+  }
+
+  /** Forgets the last request, which has ended, and counts it if it was served. */
   #count(): void {
-    if (this.#earlier) {
-      for (const res of this.#earlier) this.#served(res)
-      this.#earlier = undefined
-    }
     if (this.last) this.#served(this.last)
     this.last = undefined
   }

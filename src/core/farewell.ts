@@ -37,7 +37,7 @@ export function sayClose(res: ServerResponse, connection: Connection, leaving: (
       else this.setHeader('Connection', 'close')
     }
     writeHead.apply(this, args)
-    if (closes) connection.saidClose = true
+    if (closes) connection.saidClose()
     sent(this)
     return this
   } as ServerResponse['writeHead']

@@ -17,11 +17,12 @@ function begunOnUnixSocket(connections: Iterable<Tracked>): Connection | undefin
 /** The TLS handshakes under way: which connection a new TLS socket belongs to. */
 export class Handshakes {
   #byPeer = new Map<string, Connection>()
+  #peers = new WeakMap<Connection, string>()
 
   began(connection: Connection): void {
     const key = peer(connection.socket)
     if (key === undefined) return
-    connection.peer = key
+    this.#peers.set(connection, key)
     this.#byPeer.set(key, connection)
   }
 
@@ -31,12 +32,13 @@ export class Handshakes {
     if (key === undefined) return begunOnUnixSocket(connections)
     const connection = this.#byPeer.get(key)
     this.#byPeer.delete(key)
+    if (connection) this.#peers.delete(connection)
     return connection
   }
 
   /** Its connection has ended. */
   forget(connection: Connection): void {
-    const { peer: key } = connection
+    const key = this.#peers.get(connection)
     if (key !== undefined && this.#byPeer.get(key) === connection) this.#byPeer.delete(key)
   }
 
