@@ -33,7 +33,7 @@ const idleMs = 1_200
 export async function run({ peers, quick, partial }: Options): Promise<void> {
   const plans = quick ? [{ connections: 1_000, rounds: 1 }] : [
     { connections: 1_000, rounds: 3 },
-    { connections: 10_000, rounds: 3 },
+    { connections: 10_000, rounds: 7 },
   ]
   const names = peers.filter((name) => name !== 'process.exit') // it drains nothing: the kernel does
   const rows: Row[] = []
