@@ -1,6 +1,10 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { isAbsolute } from 'node:path'
+import { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { assertNoWarnings, lookForWarnings } from './_warnings.ts'
+
+after(assertNoWarnings)
 
 /** How a child program ended. */
 export interface Exit {
@@ -35,7 +39,10 @@ export class Child {
       this.stderr += text
       for (const look of [...this.#lines]) look()
     })
-    this.exited = new Promise(resolve => this.process.once('close', (code, signal) => resolve({ code, signal })))
+    this.exited = new Promise(resolve => this.process.once('close', (code, signal) => {
+      lookForWarnings(this.stderr)
+      resolve({ code, signal })
+    }))
   }
 
   /** Waits for output; on a busy machine a program that has a framework takes 20 s to start. @returns The first group of the match. */

@@ -10,8 +10,10 @@ import tls from 'node:tls'
 import { wrap, type DrainReport, type Duck, type Options } from '../src/core/index.ts'
 import type { Address } from './_client.ts'
 import { endLeftovers, leftover } from './_leftovers.ts'
+import { assertNoWarnings } from './_warnings.ts'
 
 after(endLeftovers)
+after(assertNoWarnings)
 
 /** What a handler answers with, in a form that every framework can send by its own means. */
 export interface Reply {

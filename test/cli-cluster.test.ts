@@ -182,7 +182,27 @@ test('several supervisors are listed, and none is said', async () => {
   assert.match(terminal.stderr.text, /99 +\/srv\/app\.js +2 +\/run\/b\.sock/)
   assert.match(terminal.stderr.text, /--control \/run\/a\.sock.*\[ERR_LAMEDUCK_CLI_SEVERAL\]/)
   assert.equal(await terminal.run('status', '--script', 'other.js'), 3)
-  assert.match(terminal.stderr.text, /no supervisor of other\.js runs/)
+  assert.match(terminal.stderr.text, /no supervisor of \/.*\/other\.js runs; one runs for \/srv\/app\.js \(--control \/run\/a\.sock\), one for .*\[ERR_LAMEDUCK_CLI_NONE\]/)
+})
+
+test('a supervisor that does not answer: who said that it is this one, and which one runs instead', async () => {
+  fake(() => refuse('ERR_LAMEDUCK_CLUSTER_NOT_RUNNING', 'no supervisor answers on /gone: connect ENOENT'))
+  const terminal = new Terminal({ env: { LAMEDUCK_CONTROL: '/gone' } })
+  const hint = / one runs for \/srv\/app\.js \(--control \/run\/a\.sock\) \[ERR_LAMEDUCK_CLUSTER_NOT_RUNNING\]\n/
+  for (const [args, from] of [[[], 'LAMEDUCK_CONTROL'], [['--control', '/gone'], '--control']] as const) {
+    for (const command of ['status', 'reload', 'stop']) {
+      assert.equal(await terminal.run(command, ...args), 3)
+      assert.match(terminal.stderr.text, hint)
+      assert.ok(terminal.stderr.text.includes(`connect ENOENT (${from}); `), terminal.stderr.text)
+    }
+  }
+  Object.assign(terminal.env, { LAMEDUCK_CONTROL: '' })
+  writeFileSync(join(terminal.folder, 'lameduck.config.json'), '{ "script": "app.js", "control": "/gone" }')
+  assert.equal(await terminal.run('status'), 3)
+  assert.match(terminal.stderr.text, /\(control in the configuration file\); one runs for/)
+  // Found, and gone by then.
+  assert.equal(await terminal.run('status', '--no-config'), 3)
+  assert.match(terminal.stderr.text, /connect ENOENT; one runs for/)
 })
 
 test('a flag wins over the variable, that over the file, in which supervisor is meant', async () => {

@@ -50,8 +50,8 @@ test('a release that fails: the old workers stay, and the result says why', () =
     { fault: 'throws', code: 'ERR_LAMEDUCK_CLUSTER_DIED', reason: /before it was ready: Error: no such module: config/ },
     { fault: 'exits', code: 'ERR_LAMEDUCK_CLUSTER_DIED', reason: /exit code 0 before it was ready/ },
     { fault: 'dies', code: 'ERR_LAMEDUCK_CLUSTER_DIED', reason: /exit code 3 before it was ready/ },
-    { fault: 'unready', code: 'ERR_LAMEDUCK_CLUSTER_UNREADY', reason: /was not ready within 8000 ms: \/readyz says 503/ },
-    { fault: 'unready', readyPath: '/healthz/ready', code: 'ERR_LAMEDUCK_CLUSTER_UNREADY', reason: /was not ready within 8000 ms: \/healthz\/ready says 503/ },
+    { fault: 'unready', code: 'ERR_LAMEDUCK_CLUSTER_UNREADY', reason: /was not ready within 8000 ms: \/readyz says 503: database$/ },
+    { fault: 'unready', readyPath: '/healthz/ready', code: 'ERR_LAMEDUCK_CLUSTER_UNREADY', reason: /was not ready within 8000 ms: \/healthz\/ready says 503: database$/ },
   ] as const
   for (const { code, reason, ...app } of attempts) {
     it.app = { port: it.port, version: 'new', ...app }

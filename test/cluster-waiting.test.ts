@@ -189,3 +189,28 @@ test('turns: those that wait are told of each one before them, what fails lets t
   await settled()
   assert.equal(turns.busy, false)
 })
+
+test('a start that takes its time says what it waits for, after 2 s and then every 10 s, and a worker that is not ready any more says why', async () => {
+  const { system, supervisor, steps } = await fake({ readyMs: 500, readyTimeoutMs: 30_000, stuckMs: 600_000 })
+  const said = () => steps.splice(0).filter(({ what }) => what === 'not ready yet' || what === 'unready').map(({ slot, pid, generation, what, why }) => [slot, pid, generation, what, why])
+  system.procs[1]!.says({ lameduck: 'ready', ready: false, why: '/readyz says 503: cache' })
+  assert.deepEqual(said(), [[1, 2, 1, 'unready', '/readyz says 503: cache']])
+  assert.deepEqual(supervisor.status().workers.map(({ error }) => error), [undefined, '/readyz says 503: cache'])
+  system.procs[1]!.ready()
+  system.born = () => {}
+  const reload = supervisor.reload()
+  await system.pass(1_900)
+  assert.deepEqual(said(), [])
+  await system.pass(200)
+  assert.deepEqual(said(), [[0, 3, 2, 'not ready yet', 'it did not listen']])
+  system.procs[2]!.says({ lameduck: 'ready', ready: false, why: '/readyz says 503: database' })
+  await system.pass(20_000)
+  assert.deepEqual(said(), Array.from({ length: 2 }, () => [0, 3, 2, 'not ready yet', '/readyz says 503: database']))
+  assert.deepEqual(supervisor.status().workers.map(({ pid, error }) => [pid, error]), [[1, undefined], [3, '/readyz says 503: database'], [2, undefined]])
+  await system.pass(8_000)
+  const { outcome, reason } = await reload
+  assert.equal(outcome, 'rolled-back')
+  assert.match(reason ?? '', /not ready within 30000 ms: \/readyz says 503: database$/)
+  await system.pass(20_000)
+  assert.deepEqual(said(), [])
+})

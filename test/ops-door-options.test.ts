@@ -23,6 +23,8 @@ function refused(options: unknown, code: string, ...words: string[]): string {
   return message
 }
 
+/** As wrap() returns it, with one check. */
+const duck = { drain() {}, stats() {}, checks: ['database'] }
 const token = freshToken()
 const one = (more: object) => ({ auth: { tokens: [{ name: 'ann', scopes: ['read'], ...more }] } })
 
@@ -44,6 +46,8 @@ const bad: [options: unknown, ...words: string[]][] = [
   [{ listen: { tls: { ...CERTIFICATE, cert: '-----BEGIN nothing' } } }, 'options.listen.tls'],
   [{ listen: { tls: { ...CERTIFICATE, passphrase: 'x' } } }, 'options.listen.tls.passphrase'],
   ...[[], 'localhost', [''], ['a/b'], ['http://a'], ['a:b'], ['*'], [1]].map((hosts): [unknown, ...string[]] => [{ hosts }, 'options.hosts']),
+  [{ duck, health: { groups: { startup: ['database', 'databse'] } } }, 'options.health.groups.startup', "'databse'", ': database'],
+  [{ health: { groups: { startup: ['database'] } } }, 'options.health.groups.startup', 'no checks'],
   [{ auth: { tokens: {} } }, 'options.auth.tokens'],
   [{ auth: { token } }, 'options.auth.token'],
   [one({}), 'options.auth.tokens[0]', 'token, sha256, env and file'],

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { act, number, span } from './act.ts'
@@ -26,30 +27,52 @@ export function clusterFailure(error: unknown): unknown {
   const text = oneLine(message ?? '')
   if (text.startsWith('rolled-back')) return new Failure(code, text, { exit: EXIT.rolledBack, hint: 'the release before it serves as before' })
   if (text.startsWith('mixed')) return new Failure(code, text, { exit: EXIT.failed, hint: 'two releases serve: `lameduck status` says which; the next reload replaces both' })
-  if (kind === 'NOT_RUNNING') {
-    if (/EACCES|EPERM/.test(text)) return new Failure(code, text, { exit: EXIT.refused, hint: 'the supervisor belongs to another user: run this as that one' })
-    return new Failure(code, text, { exit: EXIT.unreachable, hint: 'is it running? `lameduck status`' })
-  }
   return new Failure(code, text, { exit: ['OPTION', 'SCRIPT', 'ENV', 'COMMAND'].includes(kind) ? EXIT.usage : EXIT.failed })
 }
 
+/** A control socket, and who said that it is this one, unless it was found. */
+interface Meant {
+  path: string
+  from?: string
+}
+
+/** A hint for one who asked for a supervisor that does not run. */
+async function instead(cluster: Cluster): Promise<string> {
+  const found = await cluster.findSupervisors()
+  if (found.length === 0) return 'start one: lameduck run SCRIPT; or say --control PATH'
+  return `one runs for ${found.map(({ path, status }) => `${status.script} (--control ${path})`).join(', one for ')}`
+}
+
+/** Sends a command to the supervisor that is meant. */
+async function send(cluster: Cluster, { path, from }: Meant, what: Order, listener?: Parameters<Cluster['command']>[2]): ReturnType<Cluster['command']> {
+  try {
+    return await cluster.command(path, what, listener)
+  } catch (error) {
+    const { code, message } = error as { code?: unknown; message?: string }
+    if (code !== 'ERR_LAMEDUCK_CLUSTER_NOT_RUNNING') throw clusterFailure(error)
+    const text = `${oneLine(message ?? '')}${from === undefined ? '' : ` (${from})`}`
+    if (/EACCES|EPERM/.test(text)) throw new Failure(code, text, { exit: EXIT.refused, hint: 'the supervisor belongs to another user: run this as that one' })
+    throw new Failure(code, text, { exit: EXIT.unreachable, hint: await instead(cluster) })
+  }
+}
+
 /** The control socket that is meant: as said, else that of the only supervisor there is. */
-async function findControl(cluster: Cluster, { control, script, config }: Which, io: Io): Promise<string> {
-  if (control !== undefined) return control
+async function findControl(cluster: Cluster, { control, script, config }: Which, io: Io): Promise<Meant> {
+  if (control !== undefined) return { path: control, from: '--control' }
   // A flag wins over the variable, that over the file, unless the file is of the very script.
   const named = script === undefined ? io.env.LAMEDUCK_CONTROL : undefined
-  if (named && named !== 'off') return named
+  if (named && named !== 'off') return { path: named, from: 'LAMEDUCK_CONTROL' }
   const file = await readConfig(config, io)
   const ours = script === undefined || file.script === script
-  if (ours && named !== 'off' && typeof file.control === 'string') return file.control
+  if (ours && named !== 'off' && typeof file.control === 'string') return { path: file.control, from: 'control in the configuration file' }
   const wanted = script ?? (typeof file.script === 'string' ? file.script : undefined)
   const cwd = script === undefined && typeof file.cwd === 'string' ? file.cwd : undefined
   const found = await cluster.findSupervisors(wanted, cwd)
   const [first, ...others] = found
   if (!first) {
-    throw new Failure('ERR_LAMEDUCK_CLI_NONE', wanted === undefined ? 'no supervisor of this user runs' : `no supervisor of ${wanted} runs`, { exit: EXIT.unreachable, hint: 'start one: lameduck run SCRIPT; or say --control PATH' })
+    throw new Failure('ERR_LAMEDUCK_CLI_NONE', wanted === undefined ? 'no supervisor of this user runs' : `no supervisor of ${resolve(cwd ?? '', wanted)} runs`, { exit: EXIT.unreachable, hint: await instead(cluster) })
   }
-  if (others.length === 0) return first.path
+  if (others.length === 0) return { path: first.path }
   const rows = found.map(({ path, status }) => [String(status.pid), status.script, String(status.workers.length), path])
   io.stderr.write(`${table([{ title: 'pid', right: true }, { title: 'script' }, { title: 'workers', right: true }, { title: 'control socket' }], rows)}\n`)
   throw new Failure('ERR_LAMEDUCK_CLI_SEVERAL', `${found.length} supervisors run`, { exit: EXIT.usage, hint: `say which: --control ${first.path}, or --script SCRIPT` })
@@ -58,16 +81,14 @@ async function findControl(cluster: Cluster, { control, script, config }: Which,
 /** Sends an order, and shows what happens until its end. Ctrl-C leaves; what was ordered goes on. */
 async function order(desk: Desk, which: Which, what: Order, title: string): Promise<unknown> {
   const cluster = await loadCluster()
-  const path = await findControl(cluster, which, desk.io)
+  const meant = await findControl(cluster, which, desk.io)
   const steps = new Steps(await live(desk.io.stderr), title)
   let leave = () => {}
   const left = new Promise<never>((_, reject) => {
     leave = onInterrupt(desk.io, () => reject(new Failure('ERR_LAMEDUCK_CLI_INTERRUPTED', `interrupted: ${what.do} goes on over there`, { exit: EXIT.interrupted, hint: 'see `lameduck status`' })))
   })
   try {
-    return await Promise.race([left, cluster.command(path, what, { step: step => steps.step(step), waiting: why => steps.waiting(why) })])
-  } catch (error) {
-    throw clusterFailure(error)
+    return await Promise.race([left, send(cluster, meant, what, { step: step => steps.step(step), waiting: why => steps.waiting(why) })])
   } finally {
     leave()
     await steps.end()
@@ -76,13 +97,13 @@ async function order(desk: Desk, which: Which, what: Order, title: string): Prom
 
 async function watch(desk: Desk, which: Which, intervalMs: number): Promise<void> {
   const cluster = await loadCluster()
-  const path = await findControl(cluster, which, desk.io)
+  const meant = await findControl(cluster, which, desk.io)
   const view = await live(desk.io.stdout)
   const interrupt = new AbortController()
   const stop = onInterrupt(desk.io, () => interrupt.abort())
   try {
     while (!interrupt.signal.aborted) {
-      const status = await cluster.command(path, { do: 'status' }).catch((error: unknown) => Promise.reject(clusterFailure(error))) as Status
+      const status = await send(cluster, meant, { do: 'status' }) as Status
       if (desk.json) await desk.print(JSON.stringify(status))
       else if (isWindow(desk.io.stdout)) await view.paint(statusText(desk, status))
       else await desk.print(`${statusText(desk, status)}\n\n`)
@@ -125,12 +146,8 @@ export function addClusterCommands(program: Command, io: Io): void {
     .action(act<Which & { watch?: boolean; interval?: number }>(io, async (desk, { watch: again, interval = 1_000, ...which }) => {
       if (again) return watch(desk, which, Math.max(50, interval))
       const cluster = await loadCluster()
-      try {
-        const status = await cluster.command(await findControl(cluster, which, io), { do: 'status' }) as Status
-        return await desk.show(status, () => statusText(desk, status))
-      } catch (error) {
-        throw clusterFailure(error)
-      }
+      const status = await send(cluster, await findControl(cluster, which, io), { do: 'status' }) as Status
+      await desk.show(status, () => statusText(desk, status))
     }))
   target(program.command('stop'))
     .description('let every worker drain, and end the supervisor; waits until that is done')

@@ -51,7 +51,7 @@ async function runScript(desk: Desk, flags: RunFlags, script: string | undefined
     supervisor.ready.then(() => {
       const { workers, generation } = supervisor.status()
       const control = supervisor.control === undefined ? '' : `; control socket ${supervisor.control}`
-      logger.info(`lameduck: ready: ${workers.length} workers of generation ${generation}${control}`)
+      logger.info(`lameduck: ready: ${workers.length} worker${workers.length === 1 ? '' : 's'} of generation ${generation}${control}`)
     }, () => {
       // Told at the end, with the reason.
     })

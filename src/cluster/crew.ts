@@ -180,10 +180,14 @@ export class Crew implements Watcher {
   changed(member: Member): void {
     this.onChange()
     const { slot, pid, release: { generation }, state } = member
-    if (state !== 'gone') this.#host.step({ slot, pid, generation, what: state })
+    if (state !== 'gone') this.#host.step({ slot, pid, generation, what: state, ...(state === 'unready' && { why: member.why }) })
     const place = this.#placeOf(member)
     if (this.#stopping || place?.current !== member || place.next) return
     if (state === 'leaving') void this.renew(place, 'it is leaving')
+  }
+
+  waits({ slot, pid, release: { generation }, why }: Member): void {
+    this.#host.step({ slot, pid, generation, what: 'not ready yet', why })
   }
 
   exited(member: Member, exit: Exit): void {

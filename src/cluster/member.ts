@@ -16,8 +16,14 @@ const OVERDUE_MS = 1_000
 /** A worker that does not confirm the message to drain within this is sent SIGTERM. */
 const CONFIRM_MS = 1_000
 
+/** What a start waits for is said first after so long, and then every so often. */
+const FIRST_WORD_MS = 2_000
+const NEXT_WORD_MS = 10_000
+
 /** Who hears what becomes of a member. */
 export interface Watcher {
+  /** It has not got ready yet, and its start takes a while. */
+  waits(member: Member): void
   /** Its state, or what it is waiting for, has changed. */
   changed(member: Member): void
   exited(member: Member, exit: Exit): void
@@ -69,6 +75,7 @@ export class Member {
   #exited = resolvers<Exit>()
   #calm: (() => void) | undefined
   #late: () => void
+  #word: () => void
   #farewell: Promise<Farewell> | undefined
   /** Why it did not leave in time. */
   #overdue: string | undefined
@@ -86,6 +93,7 @@ export class Member {
     this.#proved.promise.catch(() => {})
     this.#proc = system.fork(this.#plan(), { message: message => this.#hear(message), exit: exit => this.#exit(exit) })
     this.#late = system.after(settings.readyTimeoutMs, () => this.#tooLate())
+    this.#word = system.after(FIRST_WORD_MS, () => this.#waits())
   }
 
   get pid(): number {
@@ -108,6 +116,17 @@ export class Member {
   /** What there is to say of its end, beside how it exited. */
   get remark(): string | undefined {
     return this.crash ?? this.#overdue ?? (this.#farewell && this.ducks === 'aborted' ? 'its drain was cut' : undefined)
+  }
+
+  /** Why it is not ready; without a reason it says that it is, but has not been for long enough. */
+  get why(): string {
+    return this.#why || `not for ${this.#settings.readyMs} ms without interruption`
+  }
+
+  /** What keeps it from being ready, once that is worth a word. */
+  get obstacle(): string | undefined {
+    const late = this.#state === 'starting' && !this.#said && this.#system.now() - this.bornAt >= FIRST_WORD_MS
+    return late || this.#state === 'unready' ? this.why : undefined
   }
 
   /** It serves, and may be counted on. */
@@ -219,6 +238,7 @@ export class Member {
   #prove(): void {
     if (this.#state !== 'starting') return
     this.#late()
+    this.#word()
     this.provedAt = this.#system.now()
     this.#proc.admit()
     this.enter('ready')
@@ -236,14 +256,18 @@ export class Member {
   #tooLate(): void {
     const { readyTimeoutMs } = this.#settings
     const silent = !this.#listened
-    // Without a reason it says that it is ready, but has not been for long enough.
-    const why = this.#why || `not for ${this.#settings.readyMs} ms without interruption`
     const code = silent ? 'ERR_LAMEDUCK_CLUSTER_SILENT' : 'ERR_LAMEDUCK_CLUSTER_UNREADY'
-    this.#fail(code, silent ? `it did not listen within ${readyTimeoutMs} ms` : `it was not ready within ${readyTimeoutMs} ms: ${why}`)
+    this.#fail(code, silent ? `it did not listen within ${readyTimeoutMs} ms` : `it was not ready within ${readyTimeoutMs} ms: ${this.why}`)
+  }
+
+  #waits(): void {
+    if (this.obstacle) this.#watcher.waits(this)
+    this.#word = this.#system.after(NEXT_WORD_MS, () => this.#waits())
   }
 
   #fail(code: ClusterErrorCode, what: string): void {
     this.#late()
+    this.#word()
     this.#calm?.()
     this.#proved.reject(new ClusterError(code, `worker ${this.slot} (pid ${this.pid}, generation ${this.release.generation}): ${what}`))
   }

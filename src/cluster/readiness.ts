@@ -1,4 +1,5 @@
 import type net from 'node:net'
+import type { Readiness as Answer } from '../core/health.ts'
 import { connects, probe } from './probe.ts'
 import { duckOf, type Servers } from './worker-servers.ts'
 
@@ -13,6 +14,14 @@ export const USUAL_PATH = '/readyz'
 export interface Verdict {
   ready: boolean
   why: string
+}
+
+/** @returns What is wrong, with the checks that say so. */
+function describe(path: string, { ready, checks }: Answer): string | undefined {
+  if (ready) return undefined
+  const failed = Object.entries(checks).filter(([, verdict]) => verdict !== 'ok')
+  const which = failed.map(([name, verdict]) => (verdict === 'timeout' ? `${name} (timed out)` : name)).join(', ')
+  return `${path} says 503${which && `: ${which}`}`
 }
 
 /** Finds out whether this worker may be counted on: it listens everywhere it wants to, and every wrapped server says that it is ready. */
@@ -71,7 +80,7 @@ export class Readiness {
     if (this.#path === false) return undefined
     // Without a request where lameduck itself would answer it: one costs some 75 ms of CPU time, and this is done for ever.
     const path = this.#path ?? (duck.readyPath || USUAL_PATH)
-    if (duck.readyPath === path) return (await duck.readiness()).ready ? undefined : `${path} says 503`
+    if (duck.readyPath === path) return describe(path, await duck.readiness())
     // Another answer comes from the application: it has no such endpoint.
     const status = await probe(server, path)
     return status === 503 ? `${path} says 503` : undefined

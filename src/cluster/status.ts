@@ -20,7 +20,7 @@ export interface WorkerStatus {
   heapUsed: number | null
   /** Of this slot. */
   restarts: number
-  /** Why it gave up. */
+  /** Why it gave up, or is not ready. */
   error?: string
 }
 
@@ -42,7 +42,7 @@ export interface Status {
 
 /** @param restarts Of its slot. */
 function statusOf(member: Member, restarts: number, now: number): WorkerStatus {
-  const { vitals } = member
+  const { vitals, obstacle } = member
   return {
     slot: member.slot,
     pid: member.pid,
@@ -55,6 +55,7 @@ function statusOf(member: Member, restarts: number, now: number): WorkerStatus {
     rss: vitals?.rss ?? null,
     heapUsed: vitals?.heapUsed ?? null,
     restarts,
+    ...(obstacle !== undefined && { error: obstacle }),
   }
 }
 

@@ -10,6 +10,8 @@ export interface Step {
     | 'starting' | 'ready' | 'unready' | 'leaving' | 'stuck' | 'isolated' | 'retiring' | 'exited'
     /** Ended without being told to. */
     | 'crashed'
+    /** A start that takes a while, and what it waits for: after 2 s, and then every 10 s. */
+    | 'not ready yet'
     /** Another one is started, `afterMs` from now. */
     | 'restarting'
     /** Died too often: the slot stays empty. */

@@ -149,6 +149,11 @@ export class Duck {
     return this.#host.health?.path ?? false
   }
 
+  /** Names of the checks of the `health` option. */
+  get checks(): string[] {
+    return this.#host.health?.checks ?? []
+  }
+
   /** What the readiness endpoint says, for one of your own: runs the checks of the `health` option. With `health: false` there are none. */
   async readiness(): Promise<Readiness> {
     return this.#host.health?.readiness() ?? { ready: this.#state === 'running', state: this.#state, checks: {} }

@@ -41,6 +41,10 @@ export class Health {
     return this.#options.ready
   }
 
+  get checks(): string[] {
+    return Object.keys(this.#options.checks)
+  }
+
   /** Whether a request is for a health endpoint. */
   concerns(method = '', url = ''): boolean {
     return (isPath(url, this.#options.live) || isPath(url, this.#options.ready)) && (method === 'GET' || method === 'HEAD')
