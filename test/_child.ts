@@ -4,7 +4,8 @@ import { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { assertNoWarnings, lookForWarnings } from './_warnings.ts'
 
-after(assertNoWarnings)
+// The bench starts children, too, and has no runner.
+if (process.env.NODE_TEST_CONTEXT) after(assertNoWarnings)
 
 /** How a child program ended. */
 export interface Exit {
