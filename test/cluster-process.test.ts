@@ -89,6 +89,15 @@ test('a second signal kills: 128 + n', () => Process.run(async it => {
   await it.gone()
 }))
 
+test('SIGTERM twice at once, as timeout and npm send it, is one: what is in flight is answered, exit code 0', () => Process.run(async it => {
+  const client = await it.ask('/slow?ms=1000')
+  it.child.kill('SIGTERM')
+  await new Promise(resolve => setTimeout(resolve, 5))
+  it.child.kill('SIGTERM')
+  assert.equal((await client.answer()).status, 200)
+  assert.deepEqual(await it.child.exited, { code: 0, signal: null })
+}))
+
 test('a drain that has to be forced: exit code 1', () => Process.run(async it => {
   await it.ask('/hang')
   it.child.kill('SIGTERM')

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import type { IncomingMessage } from 'node:http'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Fault, Options, Reject } from '../src/core/index.ts'
 import { app, release } from './_app.ts'
 import { Client } from './_client.ts'
@@ -59,6 +60,23 @@ test('a custom reject answers in its own way, and close is added', async () => {
   assert.equal(answer.text, '<h1>later</h1>')
   assert.equal((await drained)?.rejected, 1)
   await site.close()
+})
+
+for (const slowly of [false, true]) test(`a reject that hands a request on when another one has come behind it, answered ${slowly ? 'later' : 'already'}: both are answered, in order`, async () => {
+  const { site, clients: [client], drained } = await draining({
+    admit: 'reject',
+    deadlineMs: 20_000,
+    reject: async (req, res) => {
+      const first = req.url?.startsWith('/first')
+      if (first || slowly) await sleep(first ? 30 : 100)
+      if (first) site.server.emit('request', req, res)
+      else res.writeHead(503).end('full')
+    },
+  }, 1)
+  client!.pipeline([{ path: '/first' }, { path: '/second' }])
+  assert.deepEqual([(await client!.answer()).status, (await client!.answer()).status], [200, 503])
+  const report = await drained
+  assert.deepEqual([report?.outcome, report?.rejected, report?.refused], ['clean', 2, 0])
 })
 
 test('a custom reject that throws gives way to the default 503', async () => {

@@ -191,6 +191,36 @@ test('a client that always has a request in flight: each is counted as it is ans
   }
 })
 
+test('an application that takes every close listener off its responses: pipelined ones are counted and let go at the next idle moment', async () => {
+  const server = http.createServer((_req, res) => {
+    res.removeAllListeners('close')
+    setImmediate(() => {
+      res.removeAllListeners('close')
+      res.end('hello')
+    })
+  })
+  const duck = wrap(server, { signals: false, lameduckMs: 0 })
+  await listen(server)
+  const socket = net.connect((server.address() as AddressInfo).port, '127.0.0.1').resume()
+  for (let i = 0; i < 10; i++) {
+    socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(5))
+    await sleep(50)
+  }
+  assert.equal(duck.stats().counters.served, 50)
+  socket.end()
+  await duck.drain()
+})
+
+test('pipelined requests in flight are listed in their order', async () => {
+  const site = await rawWorld(false).start(app)
+  const client = await Client.open(site.address)
+  client.pipeline(['/gate', '/hang', '/slow?ms=5000'].map(path => ({ path })))
+  while (site.executed.length < 3) await turns(1)
+  assert.deepEqual(site.duck!.stats().inFlight.map(({ path }) => path), ['/gate', '/hang', '/slow'])
+  client.destroy()
+  await site.close()
+})
+
 test('pairs of requests in quick succession, and a slow one behind them: nobody is warned of too many listeners', async () => {
   const site = await rawWorld(false).start(app)
   const client = await Client.open(site.address)

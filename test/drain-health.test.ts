@@ -109,7 +109,12 @@ test('checks: all pass, one fails, throws, rejects, hangs; liveness does not ask
   assert.equal(faults.length, 2)
   assert.match(faults[0]!.where, /db/)
   assert.deepEqual(await verdict(() => new Promise(() => {})), [503, 'timeout'])
+  const gone = () => Promise.reject(new Error('gone'))
+  await verdict(gone)
+  assert.equal(faults.length, 2, 'said once: probes come again and again')
   assert.deepEqual(await verdict(() => true), [200, 'ok'], 'and back')
+  await verdict(gone)
+  assert.equal(faults.length, 3, 'said again')
   await close()
 })
 

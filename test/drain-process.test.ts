@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { DOUBLED_MS } from '../src/core/lifecycle.ts'
 import type { DrainReport } from '../src/core/index.ts'
 import { Child } from './_child.ts'
 import { Client } from './_client.ts'
@@ -95,11 +97,25 @@ describe('the process', { concurrency: 3 }, () => {
       await busy(client, '/hang')
       child.kill(first)
       await child.says(/^state draining/m)
+      // Sooner it would be the same one.
+      await sleep(DOUBLED_MS)
       const started = performance.now()
       child.kill(second)
       assert.deepEqual(await child.exited, { code, signal: null })
       assert.ok(performance.now() - started < 15_000)
       await client.ended()
+    }))
+  }
+
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    test(`${signal} twice at once, as timeout and npm send it, is one: what is in flight is answered, exit 0`, () => service({}, async ({ child, client, report }) => {
+      await busy(client, '/slow')
+      child.kill(signal)
+      await sleep(5)
+      child.kill(signal)
+      assert.equal((await client.answer()).text, 'slow')
+      assert.deepEqual(await child.exited, { code: 0, signal: null })
+      assert.equal(report().outcome, 'clean')
     }))
   }
 
@@ -149,6 +165,7 @@ describe('the process', { concurrency: 3 }, () => {
       await busy(client, '/hang')
       child.kill('SIGTERM')
       await child.says(/^state draining/m)
+      await sleep(DOUBLED_MS)
       child.kill('SIGTERM')
       await child.says(/^report /m)
       assert.equal(report().forcedBy, 'abort')

@@ -1,4 +1,5 @@
 import { constants } from 'node:os'
+import { DOUBLED_MS } from '../core/lifecycle.ts'
 
 /** What signals ask for. */
 export interface Orders {
@@ -10,11 +11,12 @@ export interface Orders {
 
 /** Listens to SIGTERM, SIGINT and SIGHUP; SIGUSR2 and the others are left alone. @returns What stops it. */
 export function listenToSignals(orders: Orders): () => void {
-  let stopping = false
+  let first: { signal: string; at: number } | undefined
   const end = (signal: 'SIGTERM' | 'SIGINT') => {
-    if (stopping) orders.force(signal, 128 + constants.signals[signal])
-    else orders.stop(signal)
-    stopping = true
+    const now = performance.now()
+    if (!first) orders.stop(signal)
+    else if (signal !== first.signal || now - first.at >= DOUBLED_MS) orders.force(signal, 128 + constants.signals[signal])
+    first ??= { signal, at: now }
   }
   const listeners: [NodeJS.Signals, () => void][] = [
     ['SIGTERM', () => end('SIGTERM')],

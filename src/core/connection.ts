@@ -348,8 +348,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   /** The socket has closed. Pipelined responses that never had the socket get no `close` event. */
   closed(): void {
     letGo(this.socket)
-    for (const res of pipelined.get(this) ?? []) this.#served(res)
-    pipelined.delete(this)
+    this.#countEarlier()
     this.#count()
     this.#tracking.gone(this)
     // Who has it in a list of his own leaves it alone.
@@ -366,6 +365,8 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   #idle(since: number): void {
     const { last } = this
     this.#count()
+    // All before the last one have closed. Who took our listeners off a response took its end from us as well.
+    this.#countEarlier()
     this.since = since
     if (this.#state !== 'used') return
     if (!last?.req.complete) this.#state = 'uploading'
@@ -379,6 +380,11 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     if (earlier) earlier.push(res)
     else pipelined.set(this, [res])
     awaitClose(res)
+  }
+
+  #countEarlier(): void {
+    for (const res of pipelined.get(this) ?? []) this.#served(res)
+    pipelined.delete(this)
   }
 
   /** Forgets the last request, which has ended, and counts it if it was served. */

@@ -29,6 +29,8 @@ export class Health {
   #fault: (where: string, error: unknown) => void
   /** The run of checks under way: a burst of probes must not become a burst of queries. */
   #running: Promise<Record<string, Verdict>> | undefined
+  /** What each check that fails was last heard to throw: probes come again and again. */
+  #thrown = new Map<string, string>()
 
   constructor(options: Required<HealthOptions>, state: () => Stats['state'], fault: (where: string, error: unknown) => void) {
     this.#options = options
@@ -93,9 +95,12 @@ export class Health {
     })
     const run = async () => ((await check(controller.signal)) === false ? 'failed' : 'ok')
     const verdict = await Promise.race([late, run().catch((error: unknown) => {
-      this.#fault(`health check ${name}`, error)
+      const what = String(error)
+      if (this.#thrown.get(name) !== what) this.#fault(`health check ${name}`, error)
+      this.#thrown.set(name, what)
       return 'failed' as const
     })])
+    if (verdict === 'ok') this.#thrown.delete(name)
     clearTimeout(timer)
     if (verdict === 'timeout') controller.abort()
     return verdict

@@ -31,6 +31,9 @@ function isCtrlC(signal: NodeJS.Signals, lameduckMs: number): boolean {
 
 const CRASH = 'uncaught exception'
 
+/** The same signal again within this is no second one: `timeout` sends it to the process and to its group, and so does npm after a Ctrl-C, in effect. */
+export const DOUBLED_MS = 250
+
 /** How long the process waits for what is done last. */
 const LAST_MS = 1_000
 
@@ -44,6 +47,8 @@ class Lifecycle {
   #last = new Set<() => Promise<void>>()
   /** Why the process is going down, once it is. */
   #reason: string | undefined
+  /** The signal that it began with, and when. */
+  #first: { signal: NodeJS.Signals; at: number } | undefined
   #crashed = false
 
   join(member: Member, policy: Policy): () => void {
@@ -108,9 +113,11 @@ class Lifecycle {
       return
     }
     if (this.#reason !== undefined) {
+      if (signal === this.#first?.signal && performance.now() - this.#first.at < DOUBLED_MS) return
       this.#forceDown(signal, `${reason} after ${this.#reason}`)
       return
     }
+    this.#first = { signal, at: performance.now() }
     const lameduckMs = Math.max(0, ...members.map(([, policy]) => policy.lameduckMs ?? 0))
     void this.#goDown(reason, members.map(([member]) => member), isCtrlC(signal, lameduckMs))
   }

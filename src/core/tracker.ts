@@ -312,8 +312,8 @@ export class Tracker implements Tracking {
     if (req.httpVersionMajor === 2) return isAside((res as unknown as Http2ServerResponse).stream) ? false : this.#answered(req, res)
     // A socket that was open before wrap() shows itself with its next request.
     const connection = connectionOf(req.socket) ?? this.#track(req.socket)
-    // `reject` hands it on to the application.
-    if (connection.last === res) return false
+    // `reject` hands it on to the application, maybe when others have come behind it.
+    if (connection.last === res || isAside(res)) return false
     if (connection.over) {
       this.counters.refused++
       req.resume()
