@@ -16,7 +16,7 @@ const STATUS: Status = {
   pid: 99, script: '/srv/app.js', generation: 2, state: 'running', wanted: 2, ready: 1, uptimeMs: 3_600_000,
   workers: [worker(0), worker(1, { pid: null, state: 'gave up', connections: null, inFlight: null, rss: null, error: 'died too often' })],
 }
-const RELOADED: ReloadResult = { outcome: 'reloaded', generation: 3, durationMs: 6_200, readyBefore: 2, readyLeast: 2 }
+const RELOADED: ReloadResult = { outcome: 'reloaded', generation: 3, durationMs: 6_200, cut: 0, readyBefore: 2, readyLeast: 2 }
 const refuse = (code: string, message: string) => Promise.reject(Object.assign(new Error(message), { code }))
 
 /** A supervisor that does what a test says, and keeps what it was told. */
@@ -97,7 +97,7 @@ test('a reload that was rolled back ends with 5 and its reason; what else goes w
     fake(() => refuse(code, message))
     const terminal = new Terminal()
     assert.equal(await terminal.run('reload'), exit, message)
-    assert.ok(terminal.stderr.text.includes(message) && terminal.stderr.text.includes(`[${code}]`), terminal.stderr.text)
+    assert.ok(terminal.stderr.text.includes(message.replace('rolled-back', 'rolled back')) && terminal.stderr.text.includes(`[${code}]`), terminal.stderr.text)
   }
 })
 
@@ -238,7 +238,7 @@ test('run: flags win over the environment, that over the file', async () => {
   })
   assert.equal(await terminal.run('run', 'other.js', '--no-config', '--node-option', '--a', '--node-option=--b', '--', '--port', '80'), 0, terminal.stderr.text)
   assert.deepEqual([options[1]?.script, options[1]?.args, options[1]?.workers, options[1]?.execArgv], ['other.js', ['--port', '80'], 3, ['--a', '--b']])
-  assert.match(terminal.stderr.text, /lameduck: ready: 2 workers of generation 2; control socket \/run\/own\.sock\n/)
+  assert.match(terminal.stderr.text, /lameduck: ready: only 1 of 2 workers of generation 2; control socket \/run\/own\.sock\n/)
   assert.match(terminal.stderr.text, /lameduck: stopped: clean/)
 })
 

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Endpoint, Terminal } from './fixtures/cli-endpoint.ts'
 
@@ -13,8 +16,8 @@ const env = { ...process.env, NODE_OPTIONS: '', NODE_TEST_CONTEXT: undefined, LA
 interface Ended { code: number | null; signal: string | null; stdout: string; stderr: string }
 
 /** A real process; `during` sees it while it runs. */
-function lameduck(argv: string[], during: (child: ReturnType<typeof spawn>) => void = () => {}, cwd?: string): Promise<Ended> {
-  const child = spawn(process.execPath, ['--import', tsx, main, ...argv], { env, stdio: ['ignore', 'pipe', 'pipe'], cwd })
+function lameduck(argv: string[], during: (child: ReturnType<typeof spawn>) => void = () => {}, cwd?: string, more: NodeJS.ProcessEnv = {}): Promise<Ended> {
+  const child = spawn(process.execPath, ['--import', tsx, main, ...argv], { env: { ...env, ...more }, stdio: ['ignore', 'pipe', 'pipe'], cwd })
   let [stdout, stderr] = ['', '']
   child.stdout.setEncoding('utf8').on('data', (text: string) => { stdout += text })
   child.stderr.setEncoding('utf8').on('data', (text: string) => { stderr += text })
@@ -48,6 +51,35 @@ test('a real SIGINT cancels the job over there', async () => {
   assert.deepEqual([code, signal], [130, null])
   assert.match(stderr, /job j1 is cancelled/)
   assert.ok(endpoint.calls.includes('DELETE /jobs/j1'))
+})
+
+test('a supervisor that does not answer holds nobody: not who asks for another one, and Ctrl-C leaves who waits for it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-cli-'))
+  mkdirSync(join(folder, 'lameduck'), { mode: 0o700 })
+  const path = join(folder, 'lameduck', 'app.js-00000000.1.sock')
+  const sockets: Socket[] = []
+  const silent = createServer(socket => void sockets.push(socket.on('error', () => {}))).listen(path)
+  const at = { XDG_RUNTIME_DIR: folder }
+  try {
+    const missing = await lameduck(['status', '--no-config', '--control', join(folder, 'none')], () => {}, undefined, at)
+    assert.equal(missing.code, 3)
+    assert.match(missing.stderr, /connect ENOENT .*\(--control\); one with a control socket of its own is found by --control PATH; start one.*\[ERR_LAMEDUCK_CLUSTER_NOT_RUNNING\]\n$/)
+    const none = await lameduck(['status', '--no-config'], () => {}, undefined, at)
+    assert.deepEqual([none.code, none.stderr.endsWith('[ERR_LAMEDUCK_CLI_NONE]\n')], [3, true], none.stderr)
+    for (const [args, code] of [[['reload'], 130], [['status', '--watch'], 0]] as const) {
+      const count = sockets.length
+      const left = await lameduck([...args, '--no-config', '--control', path], child => void (async () => {
+        while (sockets.length === count) await sleep(20)
+        await sleep(100)
+        child.kill('SIGINT')
+      })(), undefined, at)
+      assert.deepEqual([left.code, left.signal], [code, null], left.stderr)
+    }
+  } finally {
+    for (const socket of sockets) socket.destroy()
+    silent.close()
+    rmSync(folder, { recursive: true, force: true })
+  }
 })
 
 test('a configuration in TypeScript is read where Node takes types out, and said to be none elsewhere', async () => {

@@ -17,7 +17,7 @@ async function fails(site: Site, visitor: Visitor, [what, code, reason]: Bad): P
   assert.deepEqual([result.code, result.stdout], [5, ''], result.stderr)
   const line = lastLine(result.stderr)
   assert.match(line, reason)
-  assert.ok(line.startsWith('lameduck: rolled-back: ') && line.endsWith(`; the release before it serves as before [ERR_LAMEDUCK_CLUSTER_${code}]`), line)
+  assert.ok(line.startsWith('lameduck: rolled back: ') && line.endsWith(`; the release before it serves as before [ERR_LAMEDUCK_CLUSTER_${code}]`), line)
   assert.ok(visitor.answered > answered)
   if (what === 'no script') site.point('r1')
 }

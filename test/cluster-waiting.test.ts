@@ -202,10 +202,10 @@ test('a start that takes its time says what it waits for, after 2 s and then eve
   await system.pass(1_900)
   assert.deepEqual(said(), [])
   await system.pass(200)
-  assert.deepEqual(said(), [[0, 3, 2, 'not ready yet', 'it did not listen']])
+  assert.deepEqual(said(), [[0, 3, 2, 'not ready yet', 'it did not listen; it is given up in 28 s']])
   system.procs[2]!.says({ lameduck: 'ready', ready: false, why: '/readyz says 503: database' })
   await system.pass(20_000)
-  assert.deepEqual(said(), Array.from({ length: 2 }, () => [0, 3, 2, 'not ready yet', '/readyz says 503: database']))
+  assert.deepEqual(said(), [18, 8].map(left => [0, 3, 2, 'not ready yet', `/readyz says 503: database; it is given up in ${left} s`]))
   assert.deepEqual(supervisor.status().workers.map(({ pid, error }) => [pid, error]), [[1, undefined], [3, '/readyz says 503: database'], [2, undefined]])
   await system.pass(8_000)
   const { outcome, reason } = await reload
@@ -213,4 +213,93 @@ test('a start that takes its time says what it waits for, after 2 s and then eve
   assert.match(reason ?? '', /not ready within 30000 ms: \/readyz says 503: database$/)
   await system.pass(20_000)
   assert.deepEqual(said(), [])
+})
+
+test('a start that is ready now and then, but never for long enough, says why it is not', async () => {
+  const { system, supervisor, steps } = await fake({ readyMs: 500, readyTimeoutMs: 20_000, stuckMs: 600_000 })
+  system.born = () => {}
+  const reload = supervisor.reload()
+  await settled()
+  for (let i = 0; i < 50; i++) {
+    system.procs[2]!.ready(false)
+    await system.pass(10)
+    system.procs[2]!.ready()
+    await system.pass(390)
+  }
+  const why = 'not for 500 ms without interruption: /readyz says 503'
+  assert.deepEqual(steps.filter(({ what }) => what === 'not ready yet').map(step => step.why), [18, 8].map(left => `${why}; it is given up in ${left} s`))
+  assert.match((await reload).reason ?? '', new RegExp(`${why}$`))
+})
+
+test('one that was told to go and takes a while says what holds it, and a reload says how many had to be cut', async () => {
+  const { system, supervisor, steps } = await fake({ readyMs: 0, deadlineMs: 20_000, stuckMs: 600_000, workers: 1 })
+  system.procs[0]!.beat({ connections: 3, inFlight: 1 })
+  const reload = supervisor.reload()
+  await system.pass(4_900)
+  assert.deepEqual(steps.filter(({ what }) => what === 'not gone yet'), [])
+  system.procs[0]!.says({ lameduck: 'draining' })
+  await system.pass(11_000)
+  assert.deepEqual(steps.filter(({ what }) => what === 'not gone yet').map(({ pid, why }) => [pid, why]), [
+    [1, '1 request, 3 connections; it is cut in 15 s'], [1, '1 request, 3 connections; it is cut in 5 s'],
+  ])
+  system.procs[0]!.says({ lameduck: 'state', state: 'aborted' })
+  system.procs[0]!.exit(1)
+  const { outcome, cut } = await reload
+  assert.deepEqual([outcome, cut], ['reloaded', 1])
+})
+
+test('a new worker that dies before the reload is over: the old ones that are left stay, the others come back, and the reason is told', async () => {
+  const { system, supervisor } = await fake({ readyMs: 0, workers: 3, stuckMs: 600_000 })
+  const reload = supervisor.reload()
+  // One has been replaced; the next new one takes its time.
+  system.born = proc => {
+    if (system.procs.length < 5) proc.ready()
+  }
+  await system.pass(100)
+  system.procs[0]!.exit(0)
+  await system.pass(100)
+  const [, second, third, first, next] = system.procs as [FakeProc, FakeProc, FakeProc, FakeProc, FakeProc]
+  assert.equal(system.procs.length, 5)
+  system.born = proc => proc.ready()
+  first.says({ lameduck: 'crash', message: 'Error: late\nbug' })
+  first.exit(1)
+  await system.pass(100)
+  next.ready()
+  await goOn(system)
+  const { outcome, code, reason } = await reload
+  assert.deepEqual([outcome, code], ['rolled-back', 'ERR_LAMEDUCK_CLUSTER_DIED'])
+  assert.match(reason ?? '', /^worker 0 \(pid 4, generation 2\): it was ready, and ended 0\.\d s later with exit code 1: Error: late\\x0abug$/)
+  assert.deepEqual([second, third].map(drains), [0, 0])
+  assert.deepEqual(supervisor.status().workers.map(({ slot, generation, state }) => [slot, generation, state]), [[0, 1, 'ready'], [1, 1, 'ready'], [2, 1, 'ready']])
+})
+
+test('one that dies while the last of the old ones drain rolls all of it back', async () => {
+  const { system, supervisor } = await fake({ readyMs: 0, workers: 1, stuckMs: 600_000 })
+  const reload = supervisor.reload()
+  await system.pass(100)
+  system.procs[1]!.exit(3)
+  await goOn(system)
+  assert.equal((await reload).outcome, 'rolled-back')
+  assert.deepEqual(supervisor.status().workers.map(({ generation, state }) => [generation, state]), [[1, 'ready']])
+})
+
+test('nothing old is taken away while a new worker is not ready any more; for too long, and all of it is rolled back', async () => {
+  for (const back of [true, false]) {
+    const { system, supervisor } = await fake({ readyMs: 0, workers: 2, readyTimeoutMs: 10_000, stuckMs: 600_000 })
+    const told: unknown[] = []
+    const reload = supervisor.reload(why => told.push(why))
+    await system.pass(10)
+    system.procs[2]!.ready(false)
+    system.procs[0]!.exit(0)
+    await system.pass(5_000)
+    assert.equal(drains(system.procs[1]!), 0)
+    assert.deepEqual(told.at(-1), 'worker 0 (pid 3) is not ready any more: /readyz says 503')
+    if (back) system.procs[2]!.ready()
+    else await system.pass(6_000)
+    await goOn(system)
+    const { outcome, reason } = await reload
+    assert.equal(outcome, back ? 'reloaded' : 'rolled-back')
+    if (!back) assert.match(reason ?? '', /^worker 0 \(pid 3, generation 2\): it was ready, and then not for 10000 ms: \/readyz says 503$/)
+    assert.equal(drains(system.procs[1]!), back ? 1 : 0)
+  }
 })

@@ -117,7 +117,7 @@ test('the closing sentence and the table of npm start are made of the figures', 
 })
 
 const deploy: reload.Deploy = {
-  release: '2', expected: 'reloaded', outcome: 'reloaded', generation: 2, durationMs: 4_200, readyBefore: 2, readyLeast: 2, served: 4_200,
+  release: '2', expected: 'reloaded', outcome: 'reloaded', generation: 2, durationMs: 4_200, cut: 0, readyBefore: 2, readyLeast: 2, served: 4_200,
 }
 const bad: reload.Deploy = {
   ...deploy, release: '3', expected: 'rolled-back', outcome: 'rolled-back', generation: 3, code: 'ERR_LAMEDUCK_CLUSTER_UNREADY',

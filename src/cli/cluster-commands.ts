@@ -9,7 +9,7 @@ import { EXIT, Failure } from './failure.ts'
 import { duration, oneLine } from './format.ts'
 import { isWindow, type Io } from './io.ts'
 import { live, onInterrupt } from './live.ts'
-import { loadCluster, type Cluster, type Command as Order, type ReloadResult, type Status, type StopReport } from './supervisor.ts'
+import { loadCluster, type Cluster, type Command as Order, type ReloadResult, type Status, type Step, type StopReport } from './supervisor.ts'
 import { table } from './table.ts'
 
 /** Which supervisor is meant. */
@@ -25,7 +25,7 @@ export function clusterFailure(error: unknown): unknown {
   if (error instanceof Failure || typeof code !== 'string' || !code.startsWith('ERR_LAMEDUCK_CLUSTER_')) return error
   const kind = code.slice('ERR_LAMEDUCK_CLUSTER_'.length)
   const text = oneLine(message ?? '')
-  if (text.startsWith('rolled-back')) return new Failure(code, text, { exit: EXIT.rolledBack, hint: 'the release before it serves as before' })
+  if (text.startsWith('rolled-back')) return new Failure(code, text.replace('-', ' '), { exit: EXIT.rolledBack, hint: 'the release before it serves as before' })
   if (text.startsWith('mixed')) return new Failure(code, text, { exit: EXIT.failed, hint: 'two releases serve: `lameduck status` says which; the next reload replaces both' })
   return new Failure(code, text, { exit: ['OPTION', 'SCRIPT', 'ENV', 'COMMAND'].includes(kind) ? EXIT.usage : EXIT.failed })
 }
@@ -36,11 +36,16 @@ interface Meant {
   from?: string
 }
 
+/** How many supervisors are named in a hint. */
+const NAMED = 3
+
 /** A hint for one who asked for a supervisor that does not run. */
 async function instead(cluster: Cluster): Promise<string> {
   const found = await cluster.findSupervisors()
-  if (found.length === 0) return 'start one: lameduck run SCRIPT; or say --control PATH'
-  return `one runs for ${found.map(({ path, status }) => `${status.script} (--control ${path})`).join(', one for ')}`
+  if (found.length === 0) return 'one with a control socket of its own is found by --control PATH; start one: lameduck run SCRIPT'
+  const named = found.slice(0, NAMED).map(({ path, status }) => oneLine(`${status.script} (--control ${path})`))
+  if (found.length > NAMED) named.push(`${found.length - NAMED} others`)
+  return `one runs for ${named.join(', one for ')}`
 }
 
 /** Sends a command to the supervisor that is meant. */
@@ -49,9 +54,9 @@ async function send(cluster: Cluster, { path, from }: Meant, what: Order, listen
     return await cluster.command(path, what, listener)
   } catch (error) {
     const { code, message } = error as { code?: unknown; message?: string }
-    if (code !== 'ERR_LAMEDUCK_CLUSTER_NOT_RUNNING') throw clusterFailure(error)
+    if (code !== 'ERR_LAMEDUCK_CLUSTER_NOT_RUNNING' || listener?.signal?.aborted) throw clusterFailure(error)
     const text = `${oneLine(message ?? '')}${from === undefined ? '' : ` (${from})`}`
-    if (/EACCES|EPERM/.test(text)) throw new Failure(code, text, { exit: EXIT.refused, hint: 'the supervisor belongs to another user: run this as that one' })
+    if (/: connect (?:EACCES|EPERM)\b/.test(text)) throw new Failure(code, text, { exit: EXIT.refused, hint: 'the supervisor belongs to another user: run this as that one' })
     throw new Failure(code, text, { exit: EXIT.unreachable, hint: await instead(cluster) })
   }
 }
@@ -75,7 +80,7 @@ async function findControl(cluster: Cluster, { control, script, config }: Which,
   if (others.length === 0) return { path: first.path }
   const rows = found.map(({ path, status }) => [String(status.pid), status.script, String(status.workers.length), path])
   io.stderr.write(`${table([{ title: 'pid', right: true }, { title: 'script' }, { title: 'workers', right: true }, { title: 'control socket' }], rows)}\n`)
-  throw new Failure('ERR_LAMEDUCK_CLI_SEVERAL', `${found.length} supervisors run`, { exit: EXIT.usage, hint: `say which: --control ${first.path}, or --script SCRIPT` })
+  throw new Failure('ERR_LAMEDUCK_CLI_SEVERAL', `${found.length} supervisors run`, { exit: EXIT.usage, hint: `say which: --control ${first.path}${script === undefined ? ', or --script SCRIPT' : ''}` })
 }
 
 /** Sends an order, and shows what happens until its end. Ctrl-C leaves; what was ordered goes on. */
@@ -84,13 +89,16 @@ async function order(desk: Desk, which: Which, what: Order, title: string): Prom
   const meant = await findControl(cluster, which, desk.io)
   const steps = new Steps(await live(desk.io.stderr), title)
   let leave = () => {}
+  const over = new AbortController()
   const left = new Promise<never>((_, reject) => {
     leave = onInterrupt(desk.io, () => reject(new Failure('ERR_LAMEDUCK_CLI_INTERRUPTED', `interrupted: ${what.do} goes on over there`, { exit: EXIT.interrupted, hint: 'see `lameduck status`' })))
   })
   try {
-    return await Promise.race([left, send(cluster, meant, what, { step: step => steps.step(step), waiting: why => steps.waiting(why) })])
+    const listener = { step: (step: Step) => steps.step(step), waiting: (why: string | undefined) => steps.waiting(why), signal: over.signal }
+    return await Promise.race([left, send(cluster, meant, what, listener)])
   } finally {
     leave()
+    over.abort()
     await steps.end()
   }
 }
@@ -103,7 +111,10 @@ async function watch(desk: Desk, which: Which, intervalMs: number): Promise<void
   const stop = onInterrupt(desk.io, () => interrupt.abort())
   try {
     while (!interrupt.signal.aborted) {
-      const status = await send(cluster, meant, { do: 'status' }) as Status
+      const status = await send(cluster, meant, { do: 'status' }, interrupt).catch((error: unknown) => {
+        if (!interrupt.signal.aborted) throw error
+      }) as Status | undefined
+      if (!status) break
       if (desk.json) await desk.print(JSON.stringify(status))
       else if (isWindow(desk.io.stdout)) await view.paint(statusText(desk, status))
       else await desk.print(`${statusText(desk, status)}\n\n`)
@@ -131,8 +142,9 @@ themselves. If the new release fails, the old one stays: exit code 5.
 `)
     .action(act<Which>(io, async (desk, which) => {
       const result = await order(desk, which, { do: 'reload' }, 'reloading') as ReloadResult
-      const { generation, durationMs, readyBefore, readyLeast } = result
-      await desk.show(result, () => `reloaded: generation ${generation} in ${duration(durationMs)}; ${readyBefore} ready before, never fewer than ${readyLeast}`)
+      const { generation, durationMs, cut, readyBefore, readyLeast } = result
+      const cuts = cut > 0 ? `; ${cut} of the old ones had to be cut` : ''
+      await desk.show(result, () => `reloaded: generation ${generation} in ${duration(durationMs)}; ${readyBefore} ready before, never fewer than ${readyLeast}${cuts}`)
     }))
 }
 

@@ -12,7 +12,7 @@ export function statusText(desk: Desk, { pid, script, generation, state, wanted,
     String(worker.slot), number(worker.pid), String(worker.generation), worker.state, worker.pid === null ? '-' : duration(worker.uptimeMs),
     number(worker.connections), number(worker.inFlight), worker.rss === null ? '-' : bytes(worker.rss), String(worker.restarts),
   ])
-  const errors = workers.filter(({ error }) => error !== undefined).map(({ slot, error }) => `slot ${slot}: ${oneLine(error as string)}`)
+  const errors = workers.filter(({ error }) => error !== undefined).map(({ slot, pid, error }) => `slot ${slot}${pid === null ? '' : ` (pid ${pid})`}: ${oneLine(error as string)}`)
   const head = `${desk.title(oneLine(script))} (pid ${pid}): ${oneLine(state)}, generation ${generation}, ${ready} of ${wanted} ready, up ${duration(uptimeMs)}`
   return [head, desk.table(COLUMNS, rows), ...errors].join('\n')
 }

@@ -49,9 +49,11 @@ async function runScript(desk: Desk, flags: RunFlags, script: string | undefined
   try {
     const supervisor = supervise({ ...options, logger, exit: false })
     supervisor.ready.then(() => {
-      const { workers, generation } = supervisor.status()
+      const { ready, wanted, generation } = supervisor.status()
       const control = supervisor.control === undefined ? '' : `; control socket ${supervisor.control}`
-      logger.info(`lameduck: ready: ${workers.length} worker${workers.length === 1 ? '' : 's'} of generation ${generation}${control}`)
+      const all = `${wanted} worker${wanted === 1 ? '' : 's'} of generation ${generation}${control}`
+      if (ready < wanted) logger.warn(`lameduck: ready: only ${ready} of ${all}`)
+      else logger.info(`lameduck: ready: ${all}`)
     }, () => {
       // Told at the end, with the reason.
     })

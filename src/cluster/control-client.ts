@@ -13,14 +13,19 @@ export interface CommandListener {
   step?(step: Step): void
   /** The command has to wait, and for what; undefined when it goes on. What `step` tells meanwhile is the others' work. */
   waiting?(why: string | undefined): void
+  /** Aborted: nobody waits for it any more. What was ordered goes on. */
+  signal?: AbortSignal
 }
+
+/** How long one of several may take to say what it is. */
+const ASK_MS = 1_000
 
 type Result = Status | ReloadResult | StopReport | undefined
 
 /**
  * Sends one command to a supervisor, and waits for its end.
  *
- * @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_NOT_RUNNING` when nobody listens there, or the supervisor ended meanwhile; or the
+ * @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_NOT_RUNNING` when nobody listens there, the signal is aborted, or the supervisor ended meanwhile; or the
  *   supervisor's reason. For a reload that was rolled back that is the reason for this, and `result` says the rest.
  */
 export function command(path: string, what: Command, listener: CommandListener = {}): Promise<Result> {
@@ -31,6 +36,11 @@ export function command(path: string, what: Command, listener: CommandListener =
       reject(new ClusterError(code as ClusterError['code'], message, result))
       socket.destroy()
     }
+    const { signal } = listener
+    const aborted = () => fail('ERR_LAMEDUCK_CLUSTER_NOT_RUNNING', `the supervisor on ${path} did not answer in time`)
+    if (signal?.aborted) return aborted()
+    signal?.addEventListener('abort', aborted, { once: true })
+    socket.once('close', () => signal?.removeEventListener('abort', aborted))
     const lines = new Lines(line => {
       const reply = JSON.parse(line.toString()) as Reply
       if ('step' in reply) listener.step?.(reply.step)
@@ -55,18 +65,19 @@ export function command(path: string, what: Command, listener: CommandListener =
 }
 
 /** A moment of the supervisor. @throws As {@link command}. */
-export async function status(path: string): Promise<Status> {
-  return await command(path, { do: 'status' }) as Status
+export async function status(path: string, listener?: CommandListener): Promise<Status> {
+  return await command(path, { do: 'status' }, listener) as Status
 }
 
-/** Supervisors that answer in the default folder: of one script, or all. */
+/** Supervisors that answer within a second in the default folder: of one script, or all. */
 export async function findSupervisors(script?: string, cwd?: string): Promise<{ path: string; status: Status }[]> {
   const found = await Promise.all(findControlPaths(script, cwd).map(async path => {
     try {
-      return { path, status: await status(path) }
+      return { path, status: await status(path, { signal: AbortSignal.timeout(ASK_MS) }) }
     } catch {
       return undefined
     }
   }))
-  return found.filter(entry => entry !== undefined)
+  // Whatever else listens there is none.
+  return found.filter(entry => entry !== undefined && typeof entry.status?.script === 'string') as { path: string; status: Status }[]
 }

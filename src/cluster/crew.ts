@@ -32,6 +32,8 @@ export class Crew implements Watcher {
   readonly members = new Set<Member>()
   /** Told of every change of a state. */
   onChange = () => {}
+  /** Told of a worker that served, and ended unasked. */
+  onCrash: (member: Member, why: string) => void = () => {}
   #settings: Settings
   #system: System
   #host: CrewHost
@@ -186,8 +188,8 @@ export class Crew implements Watcher {
     if (state === 'leaving') void this.renew(place, 'it is leaving')
   }
 
-  waits({ slot, pid, release: { generation }, why }: Member): void {
-    this.#host.step({ slot, pid, generation, what: 'not ready yet', why })
+  waits({ slot, pid, release: { generation } }: Member, what: 'not ready yet' | 'not gone yet', why: string): void {
+    this.#host.step({ slot, pid, generation, what, why })
   }
 
   exited(member: Member, exit: Exit): void {
@@ -200,6 +202,7 @@ export class Crew implements Watcher {
     this.#host.step({ slot, pid, generation, what: unasked && !this.#stopping ? 'crashed' : 'exited', why })
     if (!unasked) return
     place.current = undefined
+    if (!this.#stopping) this.onCrash(member, why)
     // Whoever is about to take over does so; if it fails, succeed() sees that nobody is here.
     if (!place.next) this.#restart(place, member)
   }

@@ -3,6 +3,7 @@ import { isOurs, SETTINGS, type DuckState, type FromWorker, type ToWorker, type 
 import { LAST_MS, type Settings } from './options.ts'
 import type { Release } from './release.ts'
 import type { Exit, Proc, System } from './system.ts'
+import { count, tame } from './words.ts'
 
 /**
  * starting: not ready yet; ready: listens, is ready, and was so for `readyMs`; unready: proved, but its readiness fails now;
@@ -16,14 +17,15 @@ const OVERDUE_MS = 1_000
 /** A worker that does not confirm the message to drain within this is sent SIGTERM. */
 const CONFIRM_MS = 1_000
 
-/** What a start waits for is said first after so long, and then every so often. */
-const FIRST_WORD_MS = 2_000
+/** What a start waits for is said first after so long, what an end waits for after a longer time, and then every so often. */
+const START_WORD_MS = 2_000
+const END_WORD_MS = 5_000
 const NEXT_WORD_MS = 10_000
 
 /** Who hears what becomes of a member. */
 export interface Watcher {
-  /** It has not got ready yet, and its start takes a while. */
-  waits(member: Member): void
+  /** Its start, or its end, takes a while. */
+  waits(member: Member, what: 'not ready yet' | 'not gone yet', why: string): void
   /** Its state, or what it is waiting for, has changed. */
   changed(member: Member): void
   exited(member: Member, exit: Exit): void
@@ -68,6 +70,8 @@ export class Member {
   #proc: Proc
   #state: MemberState = 'starting'
   #why = 'it did not listen'
+  /** It was ready, and then it was not. */
+  #flapped = false
   #listened = false
   #said = false
   #proved = resolvers<void>()
@@ -93,7 +97,7 @@ export class Member {
     this.#proved.promise.catch(() => {})
     this.#proc = system.fork(this.#plan(), { message: message => this.#hear(message), exit: exit => this.#exit(exit) })
     this.#late = system.after(settings.readyTimeoutMs, () => this.#tooLate())
-    this.#word = system.after(FIRST_WORD_MS, () => this.#waits())
+    this.#word = system.after(START_WORD_MS, () => this.#waits())
   }
 
   get pid(): number {
@@ -118,14 +122,15 @@ export class Member {
     return this.crash ?? this.#overdue ?? (this.#farewell && this.ducks === 'aborted' ? 'its drain was cut' : undefined)
   }
 
-  /** Why it is not ready; without a reason it says that it is, but has not been for long enough. */
+  /** Why it is not ready. */
   get why(): string {
-    return this.#why || `not for ${this.#settings.readyMs} ms without interruption`
+    if (!this.#said) return this.#why
+    return `not for ${this.#settings.readyMs} ms without interruption${this.#flapped ? `: ${this.#why}` : ''}`
   }
 
   /** What keeps it from being ready, once that is worth a word. */
   get obstacle(): string | undefined {
-    const late = this.#state === 'starting' && !this.#said && this.#system.now() - this.bornAt >= FIRST_WORD_MS
+    const late = this.#state === 'starting' && (!this.#said || this.#flapped) && this.#system.now() - this.bornAt >= START_WORD_MS
     return late || this.#state === 'unready' ? this.why : undefined
   }
 
@@ -183,8 +188,10 @@ export class Member {
     ]
     const unconfirmed = after(Math.min(CONFIRM_MS, deadlineMs), () => this.kill('SIGTERM'))
     this.#confirmed = unconfirmed
+    const cutAt = this.#system.now() + deadlineMs
+    this.#word = after(END_WORD_MS, () => this.#lingers(cutAt))
     const exit = await this.exited
-    for (const step of [...steps, unconfirmed]) step()
+    for (const step of [...steps, unconfirmed, this.#word]) step()
     // Ctrl-C reaches all of the group, those as well that were told to go before.
     const asTold = exit.code === 0 || exit.signal === 'SIGTERM' || exit.signal === 'SIGINT'
     // An application's own handler may exit with 0 whatever the drain came to.
@@ -208,7 +215,7 @@ export class Member {
       case 'state': return this.#ducks(said.state)
       case 'beat': return this.#beat(said.vitals)
       case 'crash':
-        this.crash = said.message
+        this.crash = tame(said.message)
         return
       case 'pause':
         this.pausedUntil = said.untilMs
@@ -225,10 +232,11 @@ export class Member {
   }
 
   #readiness(ready: boolean, why: string): void {
+    this.#flapped ||= this.#said && !ready
     this.#said = ready
-    this.#why = why
     if (ready) this.#again?.()
-    this.#listened ||= ready || !why.startsWith('it did not listen')
+    else this.#why = tame(why)
+    this.#listened ||= ready || !this.#why.startsWith('it did not listen')
     if (this.provedAt === undefined) {
       this.#calm?.()
       this.#calm = ready ? this.#system.after(this.#settings.readyMs, () => this.#prove()) : undefined
@@ -261,8 +269,18 @@ export class Member {
   }
 
   #waits(): void {
-    if (this.obstacle) this.#watcher.waits(this)
+    const leftMs = this.bornAt + this.#settings.readyTimeoutMs - this.#system.now()
+    if (this.obstacle) this.#watcher.waits(this, 'not ready yet', `${this.obstacle}; it is given up in ${Math.round(leftMs / 1_000)} s`)
     this.#word = this.#system.after(NEXT_WORD_MS, () => this.#waits())
+  }
+
+  /** @param cutAt When its drain is cut. */
+  #lingers(cutAt: number): void {
+    const { connections, inFlight } = this.vitals ?? {}
+    const holding = [inFlight === undefined ? [] : count(inFlight, 'request'), connections === undefined ? [] : count(connections, 'connection')].flat()
+    const leftMs = Math.max(0, cutAt - this.#system.now())
+    this.#watcher.waits(this, 'not gone yet', `${holding.join(', ') || 'it drains'}; it is cut in ${Math.round(leftMs / 1_000)} s`)
+    this.#word = this.#system.after(NEXT_WORD_MS, () => this.#lingers(cutAt))
   }
 
   #fail(code: ClusterErrorCode, what: string): void {

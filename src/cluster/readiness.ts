@@ -3,9 +3,13 @@ import type { Readiness as Answer } from '../core/health.ts'
 import { connects, probe } from './probe.ts'
 import { duckOf, type Servers } from './worker-servers.ts'
 
-/** How often one that is not ready is asked, and how often one that is. */
+/** How often one that is not ready is asked: its checks may be queries, so ever less often. And how often one that is. */
 const EAGER_MS = 50
+const PATIENT_MS = 1_000
 const CALM_MS = 2_000
+
+/** How many checks that fail are named. */
+const NAMED = 5
 
 /** Where an application says it that has no endpoint of `wrap()`, unless told otherwise. */
 export const USUAL_PATH = '/readyz'
@@ -19,9 +23,10 @@ export interface Verdict {
 /** @returns What is wrong, with the checks that say so. */
 function describe(path: string, { ready, checks }: Answer): string | undefined {
   if (ready) return undefined
-  const failed = Object.entries(checks).filter(([, verdict]) => verdict !== 'ok')
-  const which = failed.map(([name, verdict]) => (verdict === 'timeout' ? `${name} (timed out)` : name)).join(', ')
-  return `${path} says 503${which && `: ${which}`}`
+  const failed = Object.entries(checks ?? {}).filter(([, verdict]) => verdict !== 'ok')
+  const named = failed.slice(0, NAMED).map(([name, verdict]) => (verdict === 'timeout' ? `${name} (timed out)` : name))
+  if (failed.length > NAMED) named.push(`${failed.length - NAMED} more`)
+  return `${path} says 503${named.length > 0 ? `: ${named.join(', ')}` : ''}`
 }
 
 /** Finds out whether this worker may be counted on: it listens everywhere it wants to, and every wrapped server says that it is ready. */
@@ -33,6 +38,8 @@ export class Readiness {
   #timer: NodeJS.Timeout | undefined
   #asking = false
   #again = false
+  /** Since when it is not ready. */
+  #unreadySince = performance.now()
 
   /** @param path Where to ask; undefined: where `wrap()` answers. */
   constructor(servers: Servers, path: string | false | undefined, tell: (verdict: Verdict) => void) {
@@ -53,11 +60,13 @@ export class Readiness {
     do {
       this.#again = false
       const verdict = await this.#judge()
+      if (this.#said?.ready && !verdict.ready) this.#unreadySince = performance.now()
       if (verdict.ready !== this.#said?.ready || verdict.why !== this.#said.why) this.#tell(verdict)
       this.#said = verdict
     } while (this.#again)
     this.#asking = false
-    this.#timer = setTimeout(() => this.look(), this.#said?.ready ? CALM_MS : EAGER_MS)
+    const patience = Math.min(PATIENT_MS, Math.max(EAGER_MS, (performance.now() - this.#unreadySince) / 10))
+    this.#timer = setTimeout(() => this.look(), this.#said?.ready ? CALM_MS : patience)
     this.#timer.unref()
   }
 

@@ -20,6 +20,8 @@ export interface ReloadResult {
   code?: ClusterErrorCode
   reason?: string
   durationMs: number
+  /** Old workers that did not leave in time, or whose drain was cut. */
+  cut: number
   /** Workers that were ready when it began, and the fewest that were at any moment of it. */
   readyBefore: number
   readyLeast: number
@@ -34,6 +36,8 @@ interface Tally {
   errors: number
 }
 
+const nameOf = ({ slot, pid, release: { generation } }: Member) => `worker ${slot} (pid ${pid}, generation ${generation})`
+
 const beingReplaced = ({ index }: Slot) => `worker ${index} is being replaced already`
 
 const share = ({ requests, errors }: Tally) => (requests === 0 ? 0 : errors / requests)
@@ -44,7 +48,8 @@ const share = ({ requests, errors }: Tally) => (requests === 0 ? 0 : errors / re
  * - There are never fewer ready workers than when it began, but for those that die by themselves.
  * - At most one new worker is not ready at a time.
  * - A worker of the old generation is retired only after the one that takes its place has proved itself.
- * - When a new one fails, the old generation stays, or comes back the same way, and the result says why.
+ * - When a new one fails, the old generation stays, or comes back the same way, and the result says why. One that dies by itself
+ *   before all the old ones have gone has failed, too.
  */
 export class Rollout {
   #crew: Crew
@@ -53,6 +58,11 @@ export class Rollout {
   /** Old releases by slot, for the way back. */
   #done = new Map<Slot, Release>()
   #retired = new Set<Member>()
+  /** Those of the new generation that have taken over. */
+  #fresh = new Set<Member>()
+  /** One of those has died. */
+  #casualty: ClusterError | undefined
+  #cut = 0
   #farewells: Promise<unknown>[] = []
   #waiting: Waiting
 
@@ -75,6 +85,12 @@ export class Rollout {
     this.#crew.onChange = () => {
       readyLeast = Math.min(readyLeast, this.#crew.ready)
     }
+    this.#crew.onCrash = (member, why) => {
+      if (!this.#fresh.has(member) || member.provedAt === undefined) return
+      const afterMs = this.#system.now() - member.provedAt
+      const what = `it was ready, and ended ${(afterMs / 1_000).toFixed(1)} s later with ${why}`
+      this.#casualty ??= new ClusterError('ERR_LAMEDUCK_CLUSTER_DIED', `${nameOf(member)}: ${what}`)
+    }
     let failure: ClusterError | undefined
     let back = true
     try {
@@ -85,12 +101,14 @@ export class Rollout {
       back = await this.#back()
     } finally {
       this.#crew.onChange = () => {}
+      this.#crew.onCrash = () => {}
     }
     return {
       outcome: failure ? (back ? 'rolled-back' : 'mixed') : 'reloaded',
       generation,
       ...(failure && { code: failure.code, reason: failure.message }),
       durationMs: Math.round(this.#system.now() - began),
+      cut: this.#cut,
       readyBefore,
       readyLeast,
     }
@@ -110,17 +128,45 @@ export class Rollout {
     }
     // Whoever waits for the end of a deploy wants the old release to be gone.
     await Promise.all(this.#farewells)
+    if (this.#casualty) throw this.#casualty
+  }
+
+  /** Nothing old is taken away while what took over before is not in order. */
+  async #hold(member: Member, canary?: (member: Member) => Promise<void>): Promise<void> {
+    await canary?.(member)
+    for (const one of this.#fresh) if (one.state === 'unready') await this.#readyAgain(one)
+    if (this.#casualty) throw this.#casualty
+  }
+
+  async #readyAgain(member: Member): Promise<void> {
+    const { readyTimeoutMs } = this.#settings
+    this.#waiting(`worker ${member.slot} (pid ${member.pid}) is not ready any more: ${member.why}`)
+    let cancel = () => {}
+    const late = new Promise<never>((_, reject) => {
+      cancel = this.#system.after(readyTimeoutMs, () => {
+        reject(new ClusterError('ERR_LAMEDUCK_CLUSTER_UNREADY', `${nameOf(member)}: it was ready, and then not for ${readyTimeoutMs} ms: ${member.why}`))
+      })
+    })
+    try {
+      await Promise.race([member.readyAgain(), member.exited, late])
+    } finally {
+      cancel()
+      this.#waiting(undefined)
+    }
   }
 
   async #replace(slot: Slot, release: Release, hold?: (member: Member) => Promise<void>): Promise<void> {
     const before = slot.release
-    const old = await this.#crew.succeed(slot, release, hold)
+    const old = await this.#crew.succeed(slot, release, member => this.#hold(member, hold))
+    if (slot.current) this.#fresh.add(slot.current)
     // What kept the last one's slot empty was in its release.
     slot.backoff.reset()
     this.#done.set(slot, before)
     if (!old) return
     this.#retired.add(old)
-    this.#farewells.push(old.retire('reload'))
+    this.#farewells.push(old.retire('reload').then(({ clean }) => {
+      if (!clean) this.#cut++
+    }))
   }
 
   async #settled(slot: Slot): Promise<void> {

@@ -61,12 +61,13 @@ function statusOf(member: Member, restarts: number, now: number): WorkerStatus {
 
 const UNKNOWN = { connections: null, inFlight: null, requests: null, rss: null, heapUsed: null }
 
-/** Every worker, and every slot that has none. */
-export function workersOf(crew: Crew, system: System): WorkerStatus[] {
+/** Every worker, and every slot that has none and waits for one. */
+export function workersOf(crew: Crew, system: System, stopping: boolean): WorkerStatus[] {
   const now = system.now()
   const list = [...crew.members].map(member => statusOf(member, crew.slots[member.slot]?.restarts ?? 0, now))
   for (const { index, current, next, restarts, release: { generation }, error } of crew.slots) {
-    if (current || next) continue
+    // Nobody comes any more.
+    if (current || next || (stopping && !error)) continue
     const state = error ? 'gave up' as const : 'restarting' as const
     list.push({ slot: index, pid: null, generation, state, uptimeMs: 0, ...UNKNOWN, restarts, ...(error && { error: error.message }) })
   }

@@ -12,6 +12,8 @@ export interface Step {
     | 'crashed'
     /** A start that takes a while, and what it waits for: after 2 s, and then every 10 s. */
     | 'not ready yet'
+    /** One that was told to go takes a while, and what holds it: after 5 s, and then every 10 s. */
+    | 'not gone yet'
     /** Another one is started, `afterMs` from now. */
     | 'restarting'
     /** Died too often: the slot stays empty. */

@@ -24,6 +24,7 @@ import { workersOf, type Status } from './status.ts'
 import { narrate, say, type Step } from './step.ts'
 import type { System } from './system.ts'
 import { Turns, Wait, type Waiting } from './turn.ts'
+import { count } from './words.ts'
 
 /** How a supervisor ended. */
 export interface StopReport {
@@ -119,7 +120,7 @@ export class Supervisor {
       wanted: this.#crew.slots.length,
       ready: this.#crew.ready,
       uptimeMs: Math.round(this.#system.now() - this.#bornAt),
-      workers: workersOf(this.#crew, this.#system),
+      workers: workersOf(this.#crew, this.#system, this.#stopping !== undefined),
     }
   }
 
@@ -152,6 +153,7 @@ export class Supervisor {
     const wait = this.#waits(waiting)
     await this.ready
     await this.#turns.take(`another change of the number of workers goes on, to ${workers}`, async () => {
+      say(this.#settings.logger, 'info', `scaling from ${this.#crew.slots.length} to ${workers}`)
       while (this.#crew.slots.length < workers) await this.#grow()
       const given = this.#crew.slots.slice(0, workers).find(({ error, current, next }) => error && !current && !next)?.error
       // Those that go are the last ones: the first may be the ones that nobody is in.
@@ -221,11 +223,13 @@ export class Supervisor {
     let release: Release | undefined
     const result = await new Rollout(this.#crew, this.#settings, this.#system, waiting).run(generation, () => {
       release = resolveRelease(this.#settings, generation)
+      say(this.#settings.logger, 'info', `reloading: generation ${generation} is ${release.exec}`)
       return release
     })
     if (!this.#stopping) this.#state = 'running'
     if (result.outcome === 'reloaded' && release) this.#release = release
-    const text = `generation ${generation}: ${result.outcome} in ${(result.durationMs / 1_000).toFixed(1)} s`
+    const cut = result.cut > 0 ? `; ${count(result.cut, 'old worker')} had to be cut` : ''
+    const text = `generation ${generation}: ${result.outcome} in ${(result.durationMs / 1_000).toFixed(1)} s${cut}`
     say(this.#settings.logger, result.outcome === 'reloaded' ? 'info' : 'warn', result.reason === undefined ? text : `${text}: ${result.reason}`)
     return result
   }
@@ -262,6 +266,7 @@ export class Supervisor {
     this.#stopping = stopping
     this.#state = 'stopping'
     const began = this.#system.now()
+    say(this.#settings.logger, 'info', `stopping: ${stopping.reason}`)
     this.#crew.stop()
     // Those that end meanwhile count.
     const members = [...this.#crew.members]
