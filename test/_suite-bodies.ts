@@ -60,9 +60,10 @@ export function bodies(world: World): void {
     const watch = new Stopwatch()
     const report = await s.drain()
     watch.assertUnder(1_500)
-    reported(report, ({ outcome, forcedBy, destroyed }) => {
+    reported(report, ({ outcome, forcedBy, destroyed, served }) => {
       assert.equal(outcome, 'forced')
       assert.equal(forcedBy, 'deadline')
+      assert.equal(served, 0, 'what was cut was not served')
       assert.equal(destroyed.length, 1)
       assert.equal(destroyed[0]?.path, '/big')
       assert.ok((destroyed[0]?.unsentBytes ?? 0) > 0, `unsent: ${destroyed[0]?.unsentBytes}`)

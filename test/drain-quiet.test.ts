@@ -21,6 +21,36 @@ async function within(setup: Setup & { tls?: boolean; idle?: number }, run: (sit
   }
 }
 
+test('ten thousand times out of rotation and back while a request waits: it is answered as if nothing had been', () => within({}, async site => {
+  const client = await Client.open(site.address)
+  client.request('/gate')
+  while (site.executed.length === 0) await turns(1)
+  for (let i = 0; i < 10_000; i++) {
+    site.duck!.lameduck()
+    site.duck!.resume()
+  }
+  release(site.executed[0]!)
+  assertKeeps(await client.answer())
+}))
+
+for (const kind of KINDS) test(`${kind}: ten thousand times out of rotation and back while a request waits: it is answered as if nothing had been`, async () => {
+  const site = await startHttp2(kind)
+  const { duck } = site
+  try {
+    const client = await site.connect()
+    const answer = client.ask('/gate', { 'x-id': `${kind}-cycles` })
+    await until('in flight', () => duck.stats().inFlight.length === 1)
+    for (let i = 0; i < 10_000; i++) {
+      duck.lameduck()
+      duck.resume()
+    }
+    release(`${kind}-cycles`)
+    assert.ok((await answer).answered)
+  } finally {
+    await site.close()
+  }
+})
+
 /** A new client is served, and its connection kept. */
 async function serves(site: Site): Promise<void> {
   const client = await Client.open(site.address)

@@ -93,6 +93,9 @@ const upgrades = new WeakMap<Connection, Pick<IncomingMessage, 'method' | 'url'>
 /** Those on which a response that says `Connection: close` is on its way (RFC 9112 §9.6); once there is one. */
 let farewells: WeakSet<Connection> | undefined
 
+/** Responses that went down with their socket: Node 20 says of them that they are finished. Once there is one. */
+let cut: WeakSet<ServerResponse> | undefined
+
 /** The responses that came before the last one and have not closed yet, oldest first; of those connections whose clients pipeline. */
 const pipelined = new WeakMap<Connection, ServerResponse[]>()
 
@@ -345,9 +348,22 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     return this.state === 'upgraded' ? [this] : []
   }
 
+  ending(): void {
+    for (const res of this.responses()) if (!res.writableFinished) (cut ??= new WeakSet()).add(res)
+  }
+
+  /** Its socket is another connection from now on: a tunnel that is handed to a server, or what a PROXY header stood before. */
+  handedOn(): void {
+    this.#over()
+  }
+
   /** The socket has closed. Pipelined responses that never had the socket get no `close` event. */
   closed(): void {
     letGo(this.socket)
+    this.#over()
+  }
+
+  #over(): void {
     this.#countEarlier()
     this.#count()
     this.#tracking.gone(this)
@@ -394,7 +410,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   }
 
   #served(res: ServerResponse): void {
-    if (res.writableFinished && !isAside(res)) this.#tracking.served()
+    if (res.writableFinished && !isAside(res) && !cut?.has(res)) this.#tracking.served()
   }
 
   /** What comes from here on is another request, and half a head of that gets its time. */

@@ -16,6 +16,9 @@ function withClose(headers: Headers): Headers {
   return [...headers.filter((_, i) => !hopByHop(headers[i - (i % 2)])), 'Connection', 'close']
 }
 
+/** Those that are seen to already: a lame duck that comes back and leaves again finds them once more. */
+const seen = new WeakSet<ServerResponse>()
+
 /**
  * Makes a response say `Connection: close`, whatever the application sets, unless another request is queued behind it when
  * its head goes out: a client discards what it pipelined behind a `close`, and those have been executed (RFC 9112 §9.6).
@@ -25,6 +28,8 @@ function withClose(headers: Headers): Headers {
  * @param sent Called when the head is out.
  */
 export function sayClose(res: ServerResponse, connection: Connection, leaving: () => boolean, sent: (res: ServerResponse) => void): void {
+  if (seen.has(res)) return
+  seen.add(res)
   const writeHead = res.writeHead as (...args: unknown[]) => ServerResponse
   res.writeHead = function (this: ServerResponse, ...args: unknown[]): ServerResponse {
     // As Node takes them: the headers may come third without a reason phrase, too.

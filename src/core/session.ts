@@ -24,6 +24,8 @@ interface Exchange {
   readonly since: number
   /** Hears of its end; in rotation nobody listens. */
   closed: (() => void) | undefined
+  /** Somebody waits for its head. */
+  watched: boolean
 }
 
 /** One that its client will ask for again: see `event-stream.ts`. */
@@ -112,7 +114,7 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
     if (this.#open.size === 0) this.since = since
     this.#arrived = since
     this.#used = true
-    const exchange: Exchange = { stream, headers, since, closed: undefined }
+    const exchange: Exchange = { stream, headers, since, closed: undefined, watched: false }
     this.#open.add(exchange)
     if (headers[':method'] === 'CONNECT') this.#tunnel(exchange)
     if (!leaving) return
@@ -269,6 +271,8 @@ export class Session implements Tracked, Holder, Settling, Lingerer {
   /** An event stream that begins now is to be ended as those that have begun. */
   #watchHead(exchange: Exchange): void {
     const { stream } = exchange
+    if (exchange.watched) return
+    exchange.watched = true
     whenAnswered(stream, () => {
       if (isEventStream(exchange)) this.#tracking.eventStream(stream)
     })

@@ -7,6 +7,8 @@ export interface Holder {
   readonly leaving: boolean
   /** Ends it by a FIN with a linger. */
   close(): void
+  /** It is about to be destroyed, with what it has not sent. */
+  ending?(): void
   /** It has closed. */
   closed(): void
   /** Node's parser, asked by `askIdle`, has seen no byte of another request on it. */
@@ -40,7 +42,10 @@ function destroy(this: Socket, error?: Error): Socket {
     if (held === 'asked') holder.foundIdle?.()
     return this
   }
-  if (holder && !this.destroyed) this.on('close', onClose)
+  if (holder && !this.destroyed) {
+    holder.ending?.()
+    this.on('close', onClose)
+  }
   return inherited(this).destroy.call(this, error)
 }
 
@@ -50,8 +55,11 @@ function destroy(this: Socket, error?: Error): Socket {
  */
 function destroySoon(this: Socket): void {
   const holder = holderOf(this)
-  if (holder?.leaving) holder.close()
-  else inherited(this).destroySoon.call(this)
+  if (holder?.leaving) return holder.close()
+  // As Node does with a stream that is no socket, which has none of its own.
+  const { destroySoon: own } = inherited(this) as Partial<Socket>
+  if (own) own.call(this)
+  else this.end()
 }
 
 export function holderOf(socket: Socket | null): Holder | undefined {

@@ -46,6 +46,8 @@ export class Tracker implements Tracking {
   #admission: Admission
   #secure: boolean
   #unknown: Unknown
+  /** One that never does is given its connections by somebody else, and Node has no list of them to ask. */
+  #listened: boolean
   #handshakes = new Handshakes()
   /** Requests that came with an `Expect` header, once there was one. */
   #expected: WeakSet<ServerResponse> | undefined
@@ -62,10 +64,11 @@ export class Tracker implements Tracking {
     this.lingering = new Lingering(settings.lingerMs, fault)
     this.listener = new Listener(server, fault)
     this.#admission = new Admission(settings, fault)
-    this.clearing = new Clearing(this.connections, settings, () => (this.#unknown.excluded ? askIdle(server) : 0), fault)
+    this.clearing = new Clearing(this.connections, settings, () => (this.#unknown.excluded && this.#listened ? askIdle(server) : 0), fault)
     this.partings = new Partings(settings, fault)
     this.#unknown = new Unknown(server, this.connections)
     this.#secure = server instanceof tls.Server
+    this.#listened = server.listening
     this.#release = intercept(server, (event, first, second, third) => this.#see(event, first, second, third))
   }
 
@@ -241,6 +244,7 @@ export class Tracker implements Tracking {
         process.nextTick(() => connectionOf(first as Socket)?.timedOut(true))
         return false
       case 'listening':
+        this.#listened = true
         this.listener.opened()
         // A start-up that overlaps a drain: what comes late is not opened.
         if (this.#phase === 'draining') void this.listener.close(() => this.counters.accepted).then(() => this.listener.end())
@@ -258,6 +262,7 @@ export class Tracker implements Tracking {
   #connected(socket: Socket): void {
     this.counters.accepted++
     this.acceptedAt = performance.now()
+    connectionOf(socket)?.handedOn()
     if (this.#secure) this.#handshakes.began(this.#track(socket, true))
     else this.#track(socket)
   }
