@@ -227,7 +227,7 @@ class Door implements Endpoint {
 
   /** For a call that outlives this check. */
   #admitAgain(req: IncomingMessage, route: Route, { path }: Target): () => Promise<void> {
-    return async () => checkScope(route, await this.#keeper.admit(req, path))
+    return async () => checkScope(route, await this.#keeper.admit(req, path, true))
   }
 
   async #body(req: IncomingMessage, res: ServerResponse, { method }: Route, { body }: Handover): Promise<Record<string, unknown> | undefined> {

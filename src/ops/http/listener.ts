@@ -23,7 +23,7 @@ export interface Visitors {
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer, refuse: Refuse): void
   /** A connection through our own unix socket. */
   insider(socket: Socket): void
-  /** Whether a request on it was authorised. */
+  /** Whether a request on it was authorised, by what is still in force, and none has failed since. */
   known(socket: Socket): boolean
   /** Whether anybody may ask for this: a probe. */
   isAnybodys(req: IncomingMessage): boolean
