@@ -107,6 +107,8 @@ export async function openListener(settings: Settings, visitors: Visitors): Prom
   }
   server.on('request', (req, res) => take(req, res, false))
   server.on('checkContinue', (req, res) => take(req, res, true))
+  // Node would answer by itself, past every check.
+  server.on('checkExpectation', (req, res) => take(req, res, false))
   server.on('upgrade', upgrade)
   server.on('connect', upgrade)
   let remove = () => {}
