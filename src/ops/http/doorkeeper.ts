@@ -20,6 +20,9 @@ const UNKNOWN = new Problem(401, 'ERR_LAMEDUCK_OPS_TOKEN', 'a valid token is nee
 /** `Bearer` and a token of a length that may be one. */
 const BEARER = new RegExp(`^Bearer +([A-Za-z0-9\\-._~+/]{${SHORTEST_TOKEN},}=*)$`, 'i')
 
+/** A certificate's `fingerprint256`. A subject's name that looks like one is no name: it would be another certificate's. */
+const FINGERPRINT = /^[0-9a-f]{2}(?::[0-9a-f]{2}){31}$/i
+
 /** Somebody, and whether what says so still counts: a connection lives longer than a token may. */
 type Known = Omit<Principal, 'from' | 'withheld'> & Pick<Found, 'inForce'>
 
@@ -177,7 +180,8 @@ export class Doorkeeper {
     if (!subject || Date.parse(valid_to) < Date.now()) return undefined
     // A subject may have several names; one that does is nobody.
     const names: unknown[] = [fingerprint256, subject.CN]
-    const name = names.find((name): name is string => typeof name === 'string' && Object.hasOwn(certificates, name))
+    const isOne = (name: unknown): name is string => typeof name === 'string' && Object.hasOwn(certificates, name)
+    const name = names.filter(isOne).find(name => name === fingerprint256 || !FINGERPRINT.test(name))
     return name === undefined ? undefined : { name, scopes: new Set(certificates[name]), inForce: () => this.#byCertificate(socket) !== undefined }
   }
 
