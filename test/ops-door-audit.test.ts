@@ -117,6 +117,13 @@ test('at its size the file is rotated once, and nothing is lost in between', asy
   assert.ok(old.length > 20 && young.length > 0)
 })
 
+test('two processes that share the file and rotate it at the same moment lose no line to that', async () => {
+  const file = join(folder(), 'audit.log')
+  const audits = [1, 2].map(() => createAudit({ file, maxBytes: 1_000 }))
+  for (let i = 0; i < 60; i++) await Promise.all(audits.map(audit => audit.write({ ...entry, i })))
+  for (const audit of audits) await audit.close()
+})
+
 test('a file that a log rotation moved away is made anew', async () => {
   const file = join(folder(), 'audit.log')
   const audit = createAudit({ file })

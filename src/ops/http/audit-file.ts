@@ -60,7 +60,10 @@ export class AuditFile {
     await this.#look()
     // Another process of ours was first.
     if (!this.#handle || this.#bytes === 0) return
-    await rename(this.#path, `${this.#path}.1`)
+    await rename(this.#path, `${this.#path}.1`).catch((error: NodeJS.ErrnoException) => {
+      // It was first after our look: the line goes into a new one.
+      if (error.code !== 'ENOENT') throw error
+    })
     await this.close()
   }
 
