@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
 import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
 import net from 'node:net'
 import { test } from 'node:test'
 import { freshToken, openDoor, route, until, type Asking } from './_ops-door.ts'
+import { Doorkeeper } from '../src/ops/http/doorkeeper.ts'
+import { settle } from '../src/ops/settle.ts'
 import type { Scope } from '../src/ops/http/route.ts'
 import { CERTIFICATE } from './_world.ts'
 
@@ -55,6 +58,19 @@ test('a certificate that we trust and that nobody named gives nothing', async ()
   const { site, status } = await opened({ bob: ['read'], ['constructor' as string]: ['read'] })
   assert.equal(await status('/info', { tls: ann }), 401)
   await site.close()
+})
+
+test("a certificate whose subject's name is another's fingerprint is not taken for that one", async () => {
+  const { fingerprint256 } = new X509Certificate(ann.cert)
+  const listen = { port: 0, tls: { ...CERTIFICATE, ca: authority } }
+  const keeper = new Doorkeeper(settle({ listen, auth: { certificates: { [fingerprint256]: ['control'], bob: ['read'] } } }), undefined, () => {}, () => {})
+  const enter = async (CN: string, fingerprint256 = 'AB') => {
+    const getPeerCertificate = () => ({ subject: { CN }, fingerprint256, valid_to: 'Jan  1 00:00:00 2100 GMT' })
+    const socket = { encrypted: true, authorized: true, remoteAddress: '127.0.0.1', getPeerCertificate }
+    return (await keeper.admit({ socket, headers: {} } as unknown as IncomingMessage, '/info')).name
+  }
+  for (const name of [fingerprint256, fingerprint256.toLowerCase()]) await assert.rejects(enter(name), { code: 'ERR_LAMEDUCK_OPS_TOKEN' })
+  assert.deepEqual([await enter('bob'), await enter('any', fingerprint256)], ['bob', fingerprint256])
 })
 
 test('a token is as good without a certificate, goes before one, and a wrong one is not made good by one', async () => {

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createAudit } from '../src/ops/http/audit-trail.ts'
 import type { AuditEntry } from '../src/ops/http/audit.ts'
 import { SCOPES } from '../src/ops/http/route.ts'
-import { folder, freshToken, openDoor, post, route, scoped, until } from './_ops-door.ts'
+import { settle } from '../src/ops/settle.ts'
+import { folder, freshToken, openDoor, post, root, route, scoped, until } from './_ops-door.ts'
 
 const linesOf = (file: string) => readFileSync(file, 'utf8').trimEnd().split('\n').map(line => JSON.parse(line) as AuditEntry)
 const entry = { event: 'job', who: 'ann', from: 'unix' } as const
@@ -79,6 +80,39 @@ test('a symbolic link, a file of more than one reader and a FIFO in the place of
   await open.close()
 })
 
+test('a folder of our own that others got at first, or lead elsewhere, has no audit; one that was chosen must not be everybody\'s', async () => {
+  const dir = folder()
+  const at = (name: string, mode: number) => {
+    mkdirSync(join(dir, name))
+    chmodSync(join(dir, name), mode)
+    return join(dir, name, 'audit.log')
+  }
+  mkdirSync(join(dir, 'elsewhere'), { mode: 0o700 })
+  symlinkSync(join(dir, 'elsewhere'), join(dir, 'link'))
+  const fails = async (file: string, isOurs: boolean) => {
+    const audit = createAudit({ file, isOurs })
+    await assert.rejects(audit.write(entry), { code: 'ERR_LAMEDUCK_OPS_FOLDER' }, file)
+    await audit.close()
+    assert.equal(existsSync(file), false)
+  }
+  await fails(at('open', 0o755), true)
+  await fails(join(dir, 'link', 'audit.log'), true)
+  if (root) {
+    const file = at('other', 0o700)
+    chownSync(join(dir, 'other'), 12_345, 12_345)
+    await fails(file, true)
+  }
+  await fails(at('everybody', 0o777), false)
+  for (const [file, isOurs] of [[at('private', 0o700), true], [at('sticky', 0o1777), false], [at('group', 0o2775), false], [join(dir, 'new', 'er', 'audit.log'), true]] as const) {
+    const audit = createAudit({ file, isOurs })
+    await audit.write(entry)
+    await audit.close()
+    assert.equal(linesOf(file).length, 1)
+  }
+  const known = [settle({}), settle({ audit: join(dir, 'audit.log') })].map(({ ownAudit }) => ownAudit)
+  assert.deepEqual(known, [true, false])
+})
+
 test('nothing that a client sends begins a line of its own or turns the text around', async () => {
   const file = join(folder(), 'audit.log')
   const audit = createAudit({ file, onEntry: one => seen.push(one) })
@@ -115,6 +149,13 @@ test('at its size the file is rotated once, and nothing is lost in between', asy
   const all = [...old, ...young].map(({ i }) => Number(i))
   assert.deepEqual(all, Array.from({ length: all.length }, (_, i) => 60 - all.length + i))
   assert.ok(old.length > 20 && young.length > 0)
+})
+
+test('two processes that share the file and rotate it at the same moment lose no line to that', async () => {
+  const file = join(folder(), 'audit.log')
+  const audits = [1, 2].map(() => createAudit({ file, maxBytes: 1_000 }))
+  for (let i = 0; i < 60; i++) await Promise.all(audits.map(audit => audit.write({ ...entry, i })))
+  for (const audit of audits) await audit.close()
 })
 
 test('a file that a log rotation moved away is made anew', async () => {

@@ -86,7 +86,7 @@ interface Open {
 
 async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean, { custom, ledger, rules }: Opening): Promise<Open> {
   const log = (message: string) => main.tell('log', message)
-  const audit = createAudit({ file: settings.audit, onEntry: (entry: AuditEntry) => main.tell('audit', entry), log })
+  const audit = createAudit({ file: settings.audit, isOurs: settings.ownAudit, onEntry: (entry: AuditEntry) => main.tell('audit', entry), log })
   const artifacts = await openArtifacts(settings.files)
   const note = (fields: Parameters<typeof audit.write>[0]) => void audit.write(fields).catch(() => {})
   const jobs = createJobs({

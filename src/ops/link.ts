@@ -1,4 +1,5 @@
 import type { MessagePort } from 'node:worker_threads'
+import { sharedNow } from './clock.ts'
 import { Problem } from './http/problem.ts'
 
 /** How long the other side has to answer, unless a call says otherwise. */
@@ -7,14 +8,27 @@ const ANSWER_MS = 2_000
 type Method = (params: never, signal: AbortSignal) => unknown
 
 interface Message {
-  /** A call, its answer, news without an answer, or the end of the caller's interest. */
-  kind: 'call' | 'result' | 'error' | 'news' | 'cancel'
+  /** A call, that it begins, its answer, news without an answer, or the end of the caller's interest. */
+  kind: 'call' | 'begun' | 'result' | 'error' | 'news' | 'cancel'
   id: number
   name: string
   value: unknown
+  /** Of a call, `sharedNow()`: later nobody waits for it any more. The end of the interest is read behind the call, too late. */
+  notAfter?: number | undefined
+  /** Of a call: whether that it begins is to be told. */
+  tells?: boolean
+}
+
+interface Asking {
+  /** For the answer; 0: for ever. */
+  timeoutMs?: number
+  /** For its begin, if that is to come earlier: what blocks the other side when it has begun may take its time. */
+  beginMs?: number
+  signal?: AbortSignal | undefined
 }
 
 interface Waiting {
+  begun(): void
   settle(message: Message): void
   fail(error: Problem): void
 }
@@ -55,28 +69,32 @@ export class Link {
   }
 
   /**
-   * Calls a method of the other side.
+   * Calls a method of the other side. One that it comes to only after the time is over is not carried out.
    *
-   * @param timeoutMs Default 2 000; 0 waits for ever.
+   * @param asking `timeoutMs`: default 2 000; 0 waits for ever. With `beginMs`, that begins when the method does.
    * @throws {Problem} What the method threw; 503 `ERR_LAMEDUCK_OPS_BLOCKED` when nothing came in time, as of a blocked main thread.
    */
-  call<T>(name: string, params?: unknown, { timeoutMs = ANSWER_MS, signal }: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<T> {
+  call<T>(name: string, params?: unknown, { timeoutMs = ANSWER_MS, beginMs = timeoutMs, signal }: Asking = {}): Promise<T> {
     const id = ++this.#last
     return new Promise<T>((resolve, reject) => {
-      const cancel = () => {
+      const giveUp = (error: Problem) => {
         this.#send({ kind: 'cancel', id, name, value: undefined })
-        done.fail(new Problem(503, 'ERR_LAMEDUCK_OPS_CANCELLED', `${name} was cancelled`))
+        done.fail(error)
       }
-      const timer = timeoutMs > 0 ? setTimeout(() => {
-        this.#send({ kind: 'cancel', id, name, value: undefined })
-        done.fail(new Problem(503, 'ERR_LAMEDUCK_OPS_BLOCKED', `the main thread did not answer within ${timeoutMs} ms`))
-      }, timeoutMs) : undefined
+      const cancel = () => giveUp(new Problem(503, 'ERR_LAMEDUCK_OPS_CANCELLED', `${name} was cancelled`))
+      const tells = beginMs !== timeoutMs
+      const wait = (ms: number, what: string) => ms > 0 ? setTimeout(() => giveUp(blocked(`did not ${what} within ${ms} ms`)), ms) : undefined
+      let timer = wait(beginMs, tells ? 'begin' : 'answer')
       const over = () => {
         clearTimeout(timer)
         signal?.removeEventListener('abort', cancel)
         this.#waiting.delete(id)
       }
       const done: Waiting = {
+        begun: () => {
+          clearTimeout(timer)
+          timer = wait(timeoutMs, 'answer')
+        },
         settle: message => {
           over()
           if (message.kind === 'result') resolve(message.value as T)
@@ -91,7 +109,7 @@ export class Link {
       if (this.#closed) return done.fail(gone())
       if (signal?.aborted) return cancel()
       signal?.addEventListener('abort', cancel, { once: true })
-      return this.#send({ kind: 'call', id, name, value: params })
+      return this.#send({ kind: 'call', id, name, value: params, tells, notAfter: beginMs > 0 ? sharedNow() + beginMs : undefined })
     })
   }
 
@@ -133,6 +151,7 @@ export class Link {
     if (kind === 'call') void this.#run(message)
     else if (kind === 'cancel') this.#running.get(id)?.abort()
     else if (kind === 'news') this.#news(name, value)
+    else if (kind === 'begun') this.#waiting.get(id)?.begun()
     else this.#waiting.get(id)?.settle(message)
   }
 
@@ -142,12 +161,15 @@ export class Link {
     else for (const listener of [...listeners]) listener(value as never)
   }
 
-  async #run({ id, name, value }: Message): Promise<void> {
+  async #run({ id, name, value, tells, notAfter = Infinity }: Message): Promise<void> {
     const controller = new AbortController()
     this.#running.set(id, controller)
     try {
+      if (sharedNow() > notAfter) throw blocked('came to it too late: nothing was done')
       const method = this.#methods.get(name)
       if (!method) throw new Problem(501, 'ERR_LAMEDUCK_OPS_UNKNOWN', `there is no ${name} here`)
+      // Posted before a method that blocks, it is there before its end.
+      if (tells) this.#send({ kind: 'begun', id, name, value: undefined })
       this.#send({ kind: 'result', id, name, value: await method(value as never, controller.signal) })
     } catch (error) {
       this.#send({ kind: 'error', id, name, value: parcel(error) })
@@ -164,3 +186,5 @@ export class Link {
 }
 
 const gone = () => new Problem(503, 'ERR_LAMEDUCK_OPS_CLOSED', 'the other thread has gone')
+
+const blocked = (what: string) => new Problem(503, 'ERR_LAMEDUCK_OPS_BLOCKED', `the main thread ${what}`)

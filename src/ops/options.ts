@@ -177,6 +177,8 @@ export interface Settings {
   heap: Required<HeapOptions>
   /** The audit trail's file; false: it only goes to the `audit` event and function. */
   audit: string | false
+  /** Whether nobody has said where: it is in lameduck's own folder. */
+  ownAudit: boolean
   health: Required<ProbeOptions>
   rules: readonly RuleInput[]
   /** The application adds metrics of its own. */

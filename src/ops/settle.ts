@@ -246,6 +246,7 @@ export function settle(options: OpsOptions = {}): Settings {
     heavy: settleHeavy(own.heavy ?? {}),
     heap: settleHeap(own.heap ?? {}),
     audit: settleAudit(own.audit),
+    ownAudit: own.audit === undefined,
     health: settleHealth(own.health ?? {}, own.duck?.checks ?? []),
     metrics: own.metrics !== undefined,
     rules: own.rules ?? [],

@@ -1,7 +1,6 @@
 import v8 from 'node:v8'
-import { Problem } from '../http/problem.ts'
 import type { Outpost } from '../part.ts'
-import { collect, type Collected } from './collect.ts'
+import { collect } from './collect.ts'
 import type { GCKind, MajorGC } from './event.ts'
 import { gcSource, onGC } from './hook.ts'
 import { Pauses, type PauseCounts } from './pauses.ts'
@@ -22,12 +21,6 @@ export interface GCBeat {
   majors: ToldMajor[]
 }
 
-/** Params of `gc.collect`. */
-export interface CollectParams {
-  /** Milliseconds since 1970: a main thread that was blocked for longer does not add a pause that nobody waits for any more. */
-  notAfter: number
-}
-
 /** On the main thread: tells each major GC at once, and the others as sums, once a second while there are any. */
 export const gcOutpost: Outpost = ({ link }) => {
   const pauses = new Map<GCKind, Pauses>()
@@ -45,15 +38,7 @@ export const gcOutpost: Outpost = ({ link }) => {
     if (gc.kind === 'major') tell([{ ...gc, spaces: spaces() }])
     else timer ??= setTimeout(tell, BEAT_MS, []).unref()
   })
-  link.offer({
-    'gc.source': gcSource,
-    'gc.collect': ({ notAfter }: CollectParams): Collected => {
-      if (Date.now() > notAfter) throw new Problem(503, 'ERR_LAMEDUCK_OPS_BLOCKED', 'the main thread was blocked: nothing was collected')
-      // Posted before the pause, it is there before its end.
-      link.tell('gc.begun')
-      return collect()
-    },
-  })
+  link.offer({ 'gc.source': gcSource, 'gc.collect': collect })
   return () => {
     stop()
     clearTimeout(timer)

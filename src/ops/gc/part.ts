@@ -4,7 +4,7 @@ import type { Link } from '../link.ts'
 import type { Part } from '../part.ts'
 import type { Collected } from './collect.ts'
 import { gcLog, type GcLog } from './log.ts'
-import type { CollectParams, GCBeat } from './outpost.ts'
+import type { GCBeat } from './outpost.ts'
 import { BOUNDS } from './pauses.ts'
 import { GcStreams } from './stream.ts'
 
@@ -79,7 +79,7 @@ function collect(main: Link): Route {
       const before = nextAt
       nextAt = performance.now() + COLLECT_EVERY_MS
       try {
-        const collected = await collectOn(main)
+        const collected = await main.call<Collected>('gc.collect', undefined, { beginMs: BEGIN_MS, timeoutMs: COLLECT_MS })
         const freedBytes = collected.before.used - collected.after.used
         note({ pauseMs: collected.pauseMs, freedBytes })
         return { json: { ...collected, freedBytes } }
@@ -89,22 +89,5 @@ function collect(main: Link): Route {
         throw error
       }
     },
-  }
-}
-
-/** Fails within 2 s when main does not begin; once it has begun it may take its time, and cannot say so while it does. */
-async function collectOn(main: Link): Promise<Collected> {
-  const controller = new AbortController()
-  const timer = setTimeout(() => controller.abort(), BEGIN_MS)
-  const stop = main.on('gc.begun', () => clearTimeout(timer))
-  const params: CollectParams = { notAfter: Date.now() + BEGIN_MS }
-  try {
-    return await main.call<Collected>('gc.collect', params, { timeoutMs: COLLECT_MS, signal: controller.signal })
-  } catch (error) {
-    if (!controller.signal.aborted) throw error
-    throw new Problem(503, 'ERR_LAMEDUCK_OPS_BLOCKED', `the main thread did not begin within ${BEGIN_MS} ms`)
-  } finally {
-    clearTimeout(timer)
-    stop()
   }
 }

@@ -1,11 +1,13 @@
 import { constants } from 'node:fs'
-import { mkdir, open, rename, lstat, type FileHandle } from 'node:fs/promises'
+import { open, rename, lstat, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { chosenFolder, privateFolder } from './private-folder.ts'
 
 /** A private file that lines are appended to: 0600, never through a symbolic link, with one rotation at a size. Not made before the first line. */
 export class AuditFile {
   #path: string
   #most: number
+  #isOurs: boolean
   #handle: FileHandle | undefined
   /** Which file it is: it may have been moved away by a log rotation, or by another process of ours that shares it. */
   #ino = 0
@@ -14,9 +16,11 @@ export class AuditFile {
   /** The last line was written in part, or who knows: the next one begins on a line of its own. */
   #torn = false
 
-  constructor(path: string, most: number) {
+  /** @param isOurs Its folder has a name that anybody knows, in one where anybody may have made it first. */
+  constructor(path: string, most: number, isOurs: boolean) {
     this.#path = path
     this.#most = most
+    this.#isOurs = isOurs
   }
 
   /** @throws When it cannot be opened or written. The next call tries again. */
@@ -60,12 +64,16 @@ export class AuditFile {
     await this.#look()
     // Another process of ours was first.
     if (!this.#handle || this.#bytes === 0) return
-    await rename(this.#path, `${this.#path}.1`)
+    await rename(this.#path, `${this.#path}.1`).catch((error: NodeJS.ErrnoException) => {
+      // It was first after our look: the line goes into a new one.
+      if (error.code !== 'ENOENT') throw error
+    })
     await this.close()
   }
 
   async #open(): Promise<FileHandle> {
-    await mkdir(dirname(this.#path), { recursive: true, mode: 0o700 })
+    const folder = this.#isOurs ? privateFolder : chosenFolder
+    folder(dirname(this.#path))
     const { O_APPEND, O_CREAT, O_WRONLY, O_NOFOLLOW, O_NONBLOCK } = constants
     // Not blocked by a FIFO in its place.
     const handle = await open(this.#path, O_APPEND | O_CREAT | O_WRONLY | O_NOFOLLOW | O_NONBLOCK, 0o600)

@@ -17,6 +17,8 @@ const LONGEST_LINE = 8_192
 export interface TrailOptions {
   /** False: it only goes to `onEntry`. */
   file: string | false
+  /** Whether its folder is the one of lameduck's own: private then, as that of a unix socket. Default false: somebody chose it. */
+  isOurs?: boolean
   /** Hears every entry, written or not. What it throws is dropped. */
   onEntry?: (entry: AuditEntry) => void
   /** Hears, at most once a minute, that the file cannot be written. */
@@ -52,9 +54,9 @@ function within(ms: number, promise: Promise<void>): Promise<void> {
 }
 
 /** Opens the audit trail: JSON lines in a private file, the last entries in memory. */
-export function createAudit({ file, onEntry, log, maxBytes = 16 * 2 ** 20 }: TrailOptions): Audit {
+export function createAudit({ file, isOurs = false, onEntry, log, maxBytes = 16 * 2 ** 20 }: TrailOptions): Audit {
   const recent: AuditEntry[] = []
-  const to = file === false ? undefined : new AuditFile(file, maxBytes)
+  const to = file === false ? undefined : new AuditFile(file, maxBytes, isOurs)
   let last: Promise<void> = Promise.resolve()
   let waiting = 0
   let toldAt = -Infinity

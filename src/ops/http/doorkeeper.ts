@@ -20,6 +20,12 @@ const UNKNOWN = new Problem(401, 'ERR_LAMEDUCK_OPS_TOKEN', 'a valid token is nee
 /** `Bearer` and a token of a length that may be one. */
 const BEARER = new RegExp(`^Bearer +([A-Za-z0-9\\-._~+/]{${SHORTEST_TOKEN},}=*)$`, 'i')
 
+/** A certificate's `fingerprint256`. A subject's name that looks like one is no name: it would be another certificate's. */
+const FINGERPRINT = /^[0-9a-f]{2}(?::[0-9a-f]{2}){31}$/i
+
+/** Somebody, and whether what says so still counts: a connection lives longer than a token may. */
+type Known = Omit<Principal, 'from' | 'withheld'> & Pick<Found, 'inForce'>
+
 /** For routes that are for everybody. */
 const NOBODY: Omit<Principal, 'from'> = { name: '-', scopes: new Set() }
 
@@ -65,8 +71,10 @@ export class Doorkeeper {
   #without: Failures
   #wrong: Failures
   #calls: Buckets
-  /** Connections on which somebody was known already: no stranger's flood can lock them out. */
-  #known = new WeakSet<Socket>()
+  /** Connections on which somebody was known already, and whether that one still is: no stranger's flood can lock them out. */
+  #known = new WeakMap<Socket, Known['inForce']>()
+  /** Who was let in by the application before the last of these is asked for again. */
+  #reloads = 0
   /** Connections that came in through our own unix socket. One of an application that listens on a unix socket is another matter. */
   #insiders = new WeakSet<Socket>()
   /** Requests that anybody may make. */
@@ -88,9 +96,9 @@ export class Doorkeeper {
     this.#insiders.add(socket)
   }
 
-  /** Whether somebody was authorised on this connection. */
+  /** Whether somebody was authorised on this connection who still is, and nobody failed since. */
   knows(socket: Socket): boolean {
-    return this.#known.has(socket)
+    return this.#known.get(socket)?.() === true
   }
 
   /** Who asks for what anybody may. */
@@ -105,6 +113,7 @@ export class Doorkeeper {
   }
 
   reload(): { tokens: number; failed: string[] } {
+    this.#reloads++
     return this.#keyring.reload()
   }
 
@@ -116,41 +125,53 @@ export class Doorkeeper {
    * Who is asking. What we can tell by ourselves is always looked at: 256 random bits cannot be guessed at any speed, and strangers who come from
    * where an operator comes from, as all do behind a proxy, are not to lock it out.
    *
+   * @param isAgain Of a call that was let in, and lasts: that ends when this fails, so that it is no way to guess.
    * @throws {Problem} 401, the same for whatever is wrong; 429 with `retryAfterMs` when too many failed before (the application is not asked then),
    *   or when this caller asks too often; 503 `ERR_LAMEDUCK_OPS_AUTHORIZE` when the application's function gave no answer.
    */
-  async admit(req: IncomingMessage, path: string): Promise<Principal> {
+  async admit(req: IncomingMessage, path: string, isAgain = false): Promise<Principal> {
     const { socket } = req
     const { authorization } = req.headers
     const [, token] = BEARER.exec(authorization ?? '') ?? []
     const found = token === undefined ? undefined : this.#keyring.find(token)
     const own = found && !found.expired ? found : authorization === undefined ? this.#byCertificate(socket) : undefined
-    const who = own ?? await this.#byOthers(req, path, token, found)
-    this.#known.add(socket)
+    const who = own ?? await this.#byOthers(req, path, token, found, isAgain)
+    this.#known.set(socket, who.inForce)
     const busyMs = this.#calls.of(who.name).take()
     if (busyMs > 0) throw throttled(busyMs, 'too many calls')
     return { name: who.name, scopes: who.scopes, from: fromOf(socket) }
   }
 
   /** Whom the application knows, and who could open the unix socket. Each try counts as a failure until it was none. */
-  async #byOthers(req: IncomingMessage, path: string, token: string | undefined, found: Found | undefined): Promise<Omit<Principal, 'from'>> {
+  async #byOthers(req: IncomingMessage, path: string, token: string | undefined, found: Found | undefined, isAgain: boolean): Promise<Known> {
     const { socket, headers } = req
     // Nobody needs a token for a unix socket that is open to all who can reach it: nothing to fail, nothing to throttle.
     const open = headers.authorization === undefined ? this.#ofSocket(socket) : undefined
-    const counted = !open && !this.#known.has(socket)
+    const known = this.knows(socket) ? this.#known.get(socket) : undefined
+    const counted = !open && !known && !isAgain
     const failures = token === undefined ? this.#without : this.#wrong
     const place = neighbourhood(socket)
     const waitMs = counted ? failures.take(place) : 0
     if (waitMs > 0) throw throttled(waitMs, 'too many failed before')
     if (found) this.#log(`the token of ${found.name} has expired`)
-    const who = (this.#authorize ? await this.#byApplication(this.#authorize, req, path) : undefined) ?? open
-    if (!who) throw UNKNOWN
+    // One try at a time goes uncounted: a thousand that were sent at once would all be under way before the first of them has failed.
+    if (!isAgain) this.#known.delete(socket)
+    const who = (this.#authorize ? await this.#byApplication(this.#authorize, req, path).catch((error: unknown) => {
+      // The application's fault, not theirs.
+      if (known) this.#known.set(socket, known)
+      throw error
+    }) : undefined) ?? open
+    if (!who) {
+      this.#known.delete(socket)
+      if (!counted) failures.take(place)
+      throw UNKNOWN
+    }
     if (counted) failures.giveBack(place)
     return who
   }
 
   /** By its fingerprint, or its subject's name; both only if one of our authorities signed it and it is still good. */
-  #byCertificate(socket: Socket): Omit<Principal, 'from'> | undefined {
+  #byCertificate(socket: Socket): Known | undefined {
     const { certificates } = this.#settings.auth
     const tls = socket as TLSSocket
     if (!certificates || !tls.encrypted || !tls.authorized) return undefined
@@ -159,11 +180,13 @@ export class Doorkeeper {
     if (!subject || Date.parse(valid_to) < Date.now()) return undefined
     // A subject may have several names; one that does is nobody.
     const names: unknown[] = [fingerprint256, subject.CN]
-    const name = names.find((name): name is string => typeof name === 'string' && Object.hasOwn(certificates, name))
-    return name === undefined ? undefined : { name, scopes: new Set(certificates[name]) }
+    const isOne = (name: unknown): name is string => typeof name === 'string' && Object.hasOwn(certificates, name)
+    const name = names.filter(isOne).find(name => name === fingerprint256 || !FINGERPRINT.test(name))
+    return name === undefined ? undefined : { name, scopes: new Set(certificates[name]), inForce: () => this.#byCertificate(socket) !== undefined }
   }
 
-  async #byApplication(authorize: Authorize, req: IncomingMessage, path: string): Promise<Omit<Principal, 'from'> | undefined> {
+  async #byApplication(authorize: Authorize, req: IncomingMessage, path: string): Promise<Known | undefined> {
+    const reloads = this.#reloads
     const headers = Object.fromEntries(Object.entries(req.headers).map(([name, value]) => [name, String(value)]))
     try {
       const request = { method: req.method ?? '', path, headers, from: fromOf(req.socket) }
@@ -173,7 +196,7 @@ export class Doorkeeper {
       if (typeof name !== 'string' || name === '' || !Array.isArray(scopes) || !scopes.every(scope => SCOPES.includes(scope))) {
         throw new TypeError(`authorize returned something else than null or { name, scopes } with scopes of ${SCOPES.join(', ')}`)
       }
-      return { name: name.slice(0, 64), scopes: new Set<Scope>(scopes) }
+      return { name: name.slice(0, 64), scopes: new Set<Scope>(scopes), inForce: () => this.#reloads === reloads }
     } catch (error) {
       this.#log(`authorize: ${error instanceof Error ? error.message : String(error)}`)
       throw new Problem(503, 'ERR_LAMEDUCK_OPS_AUTHORIZE', 'it cannot be found out now who may do this')
@@ -181,8 +204,8 @@ export class Doorkeeper {
   }
 
   /** Whoever could open the socket, 0600 in a folder of ours, is this user or root. */
-  #ofSocket(socket: Socket): Omit<Principal, 'from'> | undefined {
+  #ofSocket(socket: Socket): Known | undefined {
     const scopes = this.#settings.auth.socket ?? []
-    return this.#insiders.has(socket) && scopes.length > 0 ? { name: 'socket', scopes: new Set(scopes) } : undefined
+    return this.#insiders.has(socket) && scopes.length > 0 ? { name: 'socket', scopes: new Set(scopes), inForce: () => true } : undefined
   }
 }

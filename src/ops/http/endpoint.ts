@@ -6,7 +6,7 @@ import type { Audit } from './audit.ts'
 import { readJson } from './body.ts'
 import { Calls } from './calls.ts'
 import { Doorkeeper, neighbourhood, type Authorize } from './doorkeeper.ts'
-import { Guard, targetOf, type Target } from './guard.ts'
+import { checkExpectation, Guard, targetOf, type Target } from './guard.ts'
 import { openListener, type Listener, type Refuse } from './listener.ts'
 import { openApiRoute } from './openapi.ts'
 import { maskedPath, printable } from './printable.ts'
@@ -222,12 +222,13 @@ class Door implements Endpoint {
     else visit.who = await this.#keeper.admit(req, target.path)
     const entry = entryFor(match, method)
     checkScope(entry.route, visit.who)
+    checkExpectation(req)
     return entry
   }
 
   /** For a call that outlives this check. */
   #admitAgain(req: IncomingMessage, route: Route, { path }: Target): () => Promise<void> {
-    return async () => checkScope(route, await this.#keeper.admit(req, path))
+    return async () => checkScope(route, await this.#keeper.admit(req, path, true))
   }
 
   async #body(req: IncomingMessage, res: ServerResponse, { method }: Route, { body }: Handover): Promise<Record<string, unknown> | undefined> {

@@ -62,6 +62,13 @@ function checkSingle(req: IncomingMessage): void {
   }
 }
 
+/** Nothing but `100-continue` can be expected of us (RFC 9110 §10.1.1); HTTP/1.0 knows none. @throws {Problem} 417 `ERR_LAMEDUCK_OPS_EXPECT` */
+export function checkExpectation({ headers, httpVersion }: IncomingMessage): void {
+  const { expect = '' } = headers
+  if (expect === '' || httpVersion === '1.0' || expect.toLowerCase() === '100-continue') return
+  throw new Problem(417, 'ERR_LAMEDUCK_OPS_EXPECT', 'what the Expect header asks for is not done here')
+}
+
 /** An IPv4 address on a socket that takes both is written as IPv6. */
 export const plainAddress = (address = '') => address.replace(/^::ffff:(?=\d+\.)/i, '')
 

@@ -34,6 +34,8 @@ export interface Found {
   name: string
   scopes: ReadonlySet<Scope>
   expired: boolean
+  /** Whether it still counts, later: not revoked, not expired. */
+  inForce(): boolean
 }
 
 function key(name: string, scopes: readonly Scope[], digest: Buffer, expires?: string): Key {
@@ -154,7 +156,7 @@ export class Keyring {
     for (const keys of [this.#fixed, ...this.#sources.map(source => source.keys)]) {
       for (const key of keys) if (timingSafeEqual(key.digest, digest)) found = key
     }
-    return found && { name: found.name, scopes: found.scopes, expired: Date.now() >= found.expiresAt }
+    return found && { name: found.name, scopes: found.scopes, expired: Date.now() >= found.expiresAt, inForce: () => this.#holds(digest) }
   }
 
   /** Reads every file again, changed or not. @returns How many tokens are in force, and which files could not be used. */
@@ -167,6 +169,11 @@ export class Keyring {
   close(): void {
     this.#fixed = []
     this.#sources = []
+  }
+
+  #holds(digest: Buffer): boolean {
+    this.#look()
+    return [this.#fixed, ...this.#sources.map(source => source.keys)].some(keys => keys.some(key => key.digest.equals(digest) && Date.now() < key.expiresAt))
   }
 
   /** Reads what has changed; looks at most once a second, when somebody comes. */

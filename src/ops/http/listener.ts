@@ -23,7 +23,7 @@ export interface Visitors {
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer, refuse: Refuse): void
   /** A connection through our own unix socket. */
   insider(socket: Socket): void
-  /** Whether a request on it was authorised. */
+  /** Whether a request on it was authorised, by what is still in force, and none has failed since. */
   known(socket: Socket): boolean
   /** Whether anybody may ask for this: a probe. */
   isAnybodys(req: IncomingMessage): boolean
@@ -107,6 +107,8 @@ export async function openListener(settings: Settings, visitors: Visitors): Prom
   }
   server.on('request', (req, res) => take(req, res, false))
   server.on('checkContinue', (req, res) => take(req, res, true))
+  // Node would answer by itself, past every check.
+  server.on('checkExpectation', (req, res) => take(req, res, false))
   server.on('upgrade', upgrade)
   server.on('connect', upgrade)
   let remove = () => {}

@@ -17,6 +17,7 @@ export const COMMON_PROBLEMS: Readonly<Record<number, readonly string[]>> = {
   408: ['ERR_LAMEDUCK_OPS_TIMEOUT'],
   413: ['ERR_LAMEDUCK_OPS_BODY_SIZE'],
   415: ['ERR_LAMEDUCK_OPS_BODY_TYPE'],
+  417: ['ERR_LAMEDUCK_OPS_EXPECT'],
   421: ['ERR_LAMEDUCK_OPS_HOST'],
   426: ['ERR_LAMEDUCK_OPS_UPGRADE'],
   429: ['ERR_LAMEDUCK_OPS_THROTTLED'],
@@ -29,7 +30,7 @@ export const COMMON_PROBLEMS: Readonly<Record<number, readonly string[]>> = {
 }
 
 /** Those of a route that nobody needs a token for. */
-const OPEN = new Set([400, 403, 408, 413, 415, 421, 431, 500, 503])
+const OPEN = new Set([400, 403, 408, 413, 415, 417, 421, 431, 500, 503])
 
 const PROBLEM_SCHEMA = {
   type: 'object',

@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync, realpathSync, type Stats } from 'node:fs'
+import { lstatSync, mkdirSync, realpathSync, statSync, type Stats } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { refusal } from '../refusal.ts'
 
@@ -49,5 +49,21 @@ export function privateFolder(path: string): string {
   if ((stats.mode & 0o077) !== 0) return refuse(`is open to others (mode 0${(stats.mode & 0o7777).toString(8)})`)
   // As it is written, for a link on the way that somebody else could turn; and as it is.
   for (const path of new Set([...above(dir), ...above(realpathSync(dir))])) checkAncestor(path, lstatSync(path), dir)
+  return dir
+}
+
+/**
+ * A folder that somebody chose for a file of ours: made (0700) if it is not there. A link, other owners and a group that may write to it, as of a
+ * volume in Kubernetes, are theirs to decide; that everybody may rename what is in it is nobody's wish.
+ *
+ * @throws {LameduckError} `ERR_LAMEDUCK_OPS_FOLDER`: everybody can write to it, and it is not sticky. (Not on Windows.)
+ */
+export function chosenFolder(path: string): string {
+  const dir = resolve(path)
+  mkdirSync(dir, { recursive: true, mode: 0o700 })
+  const { mode } = statSync(dir)
+  if (process.getuid && (mode & 0o1002) === 0o002) {
+    throw refusal('ERR_LAMEDUCK_OPS_FOLDER', `${dir} can be written by everybody (mode 0${(mode & 0o7777).toString(8)}); allowed: a folder that is not, or a sticky one`)
+  }
   return dir
 }

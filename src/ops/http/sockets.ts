@@ -52,6 +52,8 @@ interface Peer {
   busy: number
   /** The last request. */
   req: IncomingMessage | undefined
+  /** A WebSocket by now, or asks for one. */
+  upgraded: boolean
 }
 
 /** Keeps an eye on the connections of one server, and on how many there are. */
@@ -104,7 +106,11 @@ export class Sockets {
 
   /** Nothing of ours may come between the answers before it and its own. @returns Whether the connection can be upgraded; otherwise it is cut. */
   mayUpgrade(socket: Socket): boolean {
-    if (!this.#isBusy(socket)) return true
+    if (!this.#isBusy(socket)) {
+      const peer = this.#bySocket.get(socket)
+      if (peer) peer.upgraded = true
+      return true
+    }
     // Node has taken its own listeners off.
     socket.on('error', () => {})
     this.#cut(socket)
@@ -134,12 +140,12 @@ export class Sockets {
   }
 
   #enter(raw: Socket, requestMs: number): Peer | undefined {
-    const kept = [...this.#peers.values()].filter(peer => !this.#mayGo(peer)).length
+    const kept = [...this.#peers.values()].filter(peer => !this.#isIdle(peer)).length
     if (kept >= this.#most) {
       this.#evict({ raw, socket: undefined })
       return undefined
     }
-    const peer: Peer = { raw, socket: undefined, place: neighbourhood(raw), since: performance.now(), busy: 0, req: undefined }
+    const peer: Peer = { raw, socket: undefined, place: neighbourhood(raw), since: performance.now(), busy: 0, req: undefined, upgraded: false }
     this.#peers.set(raw, peer)
     // A shorter time for the whole head is Node's own, with an answer.
     const silent = requestMs > MOST_SILENT_MS ? setTimeout(() => this.#silent(peer), MOST_SILENT_MS).unref() : undefined
@@ -168,11 +174,15 @@ export class Sockets {
     return this.#open(peer, socket)
   }
 
-  /** Whether it may go for another: nobody was authorised on it, and no whole request is being answered with anything but a refusal, or is a probe. */
-  #mayGo(peer: Peer): boolean {
-    const { socket, busy, req } = peer
+  #isKnown({ socket }: Peer): boolean {
+    return socket !== undefined && this.#visitors.known(socket)
+  }
+
+  /** Whether it may go for another: no whole request is being answered with anything but a refusal, or is a probe. */
+  #isIdle(peer: Peer): boolean {
+    const { socket, busy, req, upgraded } = peer
     if (socket === undefined) return true
-    if (this.#visitors.known(socket)) return false
+    if (upgraded && this.#isKnown(peer)) return false
     if (busy === 0 || req?.complete === false || this.#turnstile.holds(peer)) return true
     return busy === 1 && req !== undefined && this.#visitors.isAnybodys(req)
   }
@@ -187,8 +197,12 @@ export class Sockets {
 
   /** Sends away whoever is too many. @returns Whether somebody is left who may have to go in a moment. */
   #sweep(): boolean {
-    const idle = [...this.#peers.values()].filter(peer => this.#mayGo(peer))
-    let young = this.#thin(idle, this.#peers.size - this.#most)
+    const over = this.#peers.size - this.#most
+    const all = [...this.#peers.values()].filter(peer => this.#isIdle(peer))
+    const idle = all.filter(peer => !this.#isKnown(peer))
+    let young = this.#thin(idle, over)
+    // Not before all strangers: only for somebody who is known, too, and for calls that are being answered.
+    young = this.#thin(all.filter(peer => this.#isKnown(peer)), over - idle.length) || young
     // All of a unix socket are one user's.
     if (this.#isInsider) return young
     const silent = new Map<string, Peer[]>()
