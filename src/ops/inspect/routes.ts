@@ -108,7 +108,7 @@ const heapRoute = (bench: Bench): Route => ({
   async handler(call): Promise<Reply> {
     const order = { ...call.params, by: call.who.name } as HeapOrder
     if (order.format === 'pprof') await loadPprof()
-    return begin(bench, call, 'heap-profile', work => heapProfile(bench.connect, bench.artifacts, order, work))
+    return begin(bench, call, 'heap-profile', work => heapProfile(bench.sampler, bench.artifacts, order, work))
   },
 })
 

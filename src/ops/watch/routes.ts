@@ -6,14 +6,14 @@ import type { Bench, Part } from '../part.ts'
 import { Growers, type Grown, type GrowersOptions } from './growers.ts'
 import { LeakWatch, SERIES, type LeakReport, type Sample } from './leak-watch.ts'
 import { checkRule, type Rule, type RuleInput } from './rule.ts'
-import { Rules, type RulesLedger, type Why } from './rules.ts'
+import { Rules, type RulesLedger, type Started, type Why } from './rules.ts'
 
 /** What the leak watch and the rules need of the other parts. */
 export interface WatchOptions {
   /** Major GCs, in order, forced ones marked. @returns What stops it. */
   onMajor: (listener: (sample: Sample) => void) => () => void
-  /** Starts what a rule says: the job's id. */
-  act: (rule: Rule, why: Why) => Promise<{ job: string }>
+  /** Starts what a rule says. */
+  act: (rule: Rule, why: Why) => Promise<Started>
   /** V8's heap limit (`heap_size_limit`) on the main thread, bytes. */
   limit: number
   /** Takes a sampling heap profile of the main thread. Without it, `watch` names no stacks. */
@@ -138,7 +138,8 @@ export function watchPart({ onMajor, act, limit, profile, rules: given = [], led
     })
     const stop = onMajor(sample => {
       const changed = watch.add(sample)
-      if (changed && (watch.verdict === 'watch' || watch.verdict === 'suspected')) void growers?.look()
+      const grows = watch.verdict === 'watch' || watch.verdict === 'suspected'
+      if (grows && (changed || growers?.failed)) void growers?.look()
       rules.look(sample, watch.verdict)
     })
     const leaks: Route = {
