@@ -7,6 +7,7 @@ import { createJobs } from '../src/ops/heap/jobs.ts'
 import { connector, settled } from '../src/ops/inspect/inspector.ts'
 import { heapProfile } from '../src/ops/inspect/profile.ts'
 import { HeapSampler } from '../src/ops/inspect/sampler.ts'
+import { ops } from '../src/ops/index.ts'
 import { DEFAULTS } from '../src/ops/options.ts'
 import type { Bench } from '../src/ops/part.ts'
 import type { Why } from '../src/ops/watch/rules.ts'
@@ -22,7 +23,7 @@ async function world(t: TestContext) {
   const connect = connector(false)
   const artifacts = await openArtifacts({ ...DEFAULTS.files, freeBytes: 0, dir: folder() })
   const jobs = createJobs({ cooldownMs: 0, perDay: 10 })
-  const bench = { connect, sampler: new HeapSampler(connect), artifacts, jobs } as unknown as Bench
+  const bench = { connect, settings: DEFAULTS, sampler: new HeapSampler(connect), artifacts, jobs } as unknown as Bench
   const it = actor(bench, { sampleMs: 100 })
   // The watch keeps no process alive.
   const alive = setInterval(() => {}, 1_000)
@@ -67,4 +68,12 @@ test('the leak watch waits for a profile that somebody takes', async t => {
   await sleep(100)
   assert.ok((await profile()).head)
   assert.equal(jobs.get(id)?.state, 'done')
+})
+
+test('heavy.profileSeconds bounds the default of a profile, and what a rule asks for', async () => {
+  const options = { thread: false, listen: false, audit: false } as const
+  await using endpoint = await ops({ ...options, heavy: { profileSeconds: 5 } }).ready
+  await assert.rejects(endpoint.rules.arm({ ...early, params: { seconds: 6 } }), { code: 'ERR_LAMEDUCK_OPS_RULE' })
+  assert.equal((await endpoint.rules.arm({ ...early, params: { seconds: 5 } })).state, 'armed')
+  for (const profileSeconds of [0, 0.5, 12.5, 3_601]) assert.throws(() => ops({ ...options, heavy: { profileSeconds } }), { code: 'ERR_LAMEDUCK_OPTION' })
 })

@@ -76,7 +76,9 @@ test('thresholds on rss, external and array buffers in bytes', async () => {
 
 test('a profile takes the parameters of POST /heap/profile', () => {
   const params = { seconds: 5, intervalBytes: 65_536 }
-  assert.deepEqual(checkRule({ name: 'full', when: { series: 'usedHeap', overPercent: 70 }, action: 'profile', params }).params, params)
+  const profile = { name: 'full', when: { series: 'usedHeap', overPercent: 70 }, action: 'profile', params }
+  assert.deepEqual(checkRule(profile).params, params)
+  assert.throws(() => checkRule(profile, 4), { code: 'ERR_LAMEDUCK_OPS_RULE' })
 })
 
 test('a leak rule waits for suspected; only a profile or a log may act on watch', async () => {

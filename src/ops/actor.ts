@@ -76,7 +76,7 @@ export function actor(bench: Bench, { sampleMs = SAMPLE_MS } = {}): Required<Pic
         const { id } = await startSnapshot(bench, { ...defaults, ...params }, who)
         return { job: id, ended: bench.jobs.ended(id) }
       }
-      const { seconds = 30, intervalBytes = INTERVAL_BYTES } = params as { seconds?: number; intervalBytes?: number }
+      const { seconds = Math.min(30, bench.settings.heavy.profileSeconds), intervalBytes = INTERVAL_BYTES } = params as { seconds?: number; intervalBytes?: number }
       const { id } = bench.jobs.start('heap-profile', who, true, work => (
         // On `watch` the leak watch samples, for minutes: what it has is what the rule is for.
         heapProfile(bench.sampler, bench.artifacts, { seconds, intervalBytes, format: 'heapprofile', by: who.name, second: 'joins' }, work)

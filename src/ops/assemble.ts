@@ -72,6 +72,7 @@ function parts(bench: Bench, ledger: RulesLedger | undefined): Part[] {
     act,
     profile,
     limit: bench.heapLimit,
+    profileSeconds: bench.settings.heavy.profileSeconds,
     rules: bench.settings.rules,
     ledger,
   })
