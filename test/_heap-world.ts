@@ -14,6 +14,7 @@ import { heapOutpost, type HeapOutpostOptions } from '../src/ops/heap/outpost.ts
 import { heapPart } from '../src/ops/heap/routes.ts'
 import { Problem } from '../src/ops/http/problem.ts'
 import type { Principal, Route, Scope } from '../src/ops/http/route.ts'
+import { HeapSampler } from '../src/ops/inspect/sampler.ts'
 import { Link } from '../src/ops/link.ts'
 import { DEFAULTS, type HeapOptions, type Settings } from '../src/ops/options.ts'
 import type { Bench } from '../src/ops/part.ts'
@@ -120,7 +121,8 @@ export async function heapWorld(
   const duck = wrap(server, { ...QUICK, health: {} })
   const appUrl = await listening(server)
   const settings = { heap: { ...DEFAULTS.heap, lameduckMs: 60, inFlightMs: 500, downloadMs: 0, ...heap } } as Settings
-  const bench = { main: endpoint, settings, worker: false, connect: () => assertNever(), audit: {} as Bench['audit'], jobs, artifacts, view: {} as Bench['view'], heapLimit: 2 ** 32 }
+  const connect = () => assertNever()
+  const bench = { main: endpoint, settings, worker: false, connect, sampler: new HeapSampler(connect), audit: {} as Bench['audit'], jobs, artifacts, view: {} as Bench['view'], heapLimit: 2 ** 32 }
   const pauses: unknown[] = []
   endpoint.on('pause', pause => pauses.push(pause))
   const end = heapOutpost(outpost)({ duck, link: main, settings })

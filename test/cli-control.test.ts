@@ -49,6 +49,29 @@ test('a path that looks like another host stays with the endpoint', async () => 
   assert.deepEqual(endpoint.calls, ['GET //192.0.2.1/x'])
 })
 
+test('call prints the JSON of a probe that fails, and ends with 1', async () => {
+  const probe: Answer = (_, res) => res.writeHead(503, { 'Content-Type': 'application/json' }).end('{"status":"unavailable"}')
+  await using endpoint = new Endpoint({ 'GET /readyz': probe })
+  const where = await endpoint.listen()
+  const terminal = new Terminal()
+  assert.equal(await terminal.run('ops', ...where, 'call', 'GET', '/readyz'), 1)
+  assert.equal(terminal.stdout.text, 'status  unavailable\n')
+  assert.equal(terminal.stderr.text, 'lameduck: GET /readyz: status 503 [ERR_LAMEDUCK_CLI_ANSWER]\n')
+})
+
+test('what strangers wrote cannot steer a terminal, and is as it is in a pipe', async () => {
+  const text = 'app{path="\u001b]0;pwned\u0007"} 1\n'
+  const plain: Answer = (_, res) => res.writeHead(200, { 'Content-Type': 'text/plain' }).end(text)
+  await using endpoint = new Endpoint({ 'GET /metrics': plain, 'GET /text': plain })
+  const where = await endpoint.listen()
+  for (const argv of [['metrics'], ['call', 'GET', '/text']]) {
+    const [terminal, pipe] = [new Terminal({ tty: true }), new Terminal()]
+    for (const one of [terminal, pipe]) assert.equal(await one.run('ops', ...where, ...argv), 0)
+    assert.equal(terminal.stdout.text, 'app{path="\\x1b]0;pwned\\x07"} 1\n')
+    assert.equal(pipe.stdout.text, text)
+  }
+})
+
 test('stack and eval show what the main thread says; an expression that throws ends with 1', async () => {
   await using endpoint = new Endpoint({
     'POST /stack': { state: 'running', busy: true, frames: [{ function: 'spin', file: '/app/a.js', line: 3, column: 7 }], takenAt: '', tookMs: 1 },

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, lstatSync, readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -70,6 +70,24 @@ test('-o keeps it packed for a name in .gz, takes a folder, and - writes to stdo
   assert.equal(piped.stdout.text, CONTENT.toString())
   assert.equal(await piped.run('ops', ...where, 'artifacts', 'get', 'other'), 1)
   assert.match(piped.stderr.text, /ERR_LAMEDUCK_CLI_ARTIFACT/)
+})
+
+test('-o: what is no regular file is refused before anything begins; a link is written through', async () => {
+  await using endpoint = snapshots(DONE)
+  const where = await endpoint.listen()
+  const terminal = new Terminal()
+  // As a device: what would be renamed over it would take its place.
+  const socket = where[1] as string
+  symlinkSync(socket, join(terminal.folder, 'link'))
+  for (const output of [socket, 'link']) assert.equal(await terminal.run('ops', ...where, 'heap', 'snapshot', '-o', output), 2)
+  assert.match(terminal.stderr.text, /-o: .* is no regular file; .*\[ERR_LAMEDUCK_CLI_USAGE\]/)
+  assert.deepEqual(endpoint.calls, [])
+  assert.ok(lstatSync(socket).isSocket())
+  writeFileSync(join(terminal.folder, 'old'), 'old')
+  symlinkSync('old', join(terminal.folder, 'new'))
+  assert.equal(await terminal.run('ops', ...where, 'artifacts', 'get', artifact.name, '-o', 'new'), 0, terminal.stderr.text)
+  assert.ok(lstatSync(join(terminal.folder, 'new')).isSymbolicLink())
+  assert.deepEqual(readFileSync(join(terminal.folder, 'old')), CONTENT)
 })
 
 test('a file that is not what was announced, or is cut off, is not left behind', async () => {

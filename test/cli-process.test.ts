@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -25,6 +27,18 @@ function lameduck(argv: string[], during: (child: ReturnType<typeof spawn>) => v
   return new Promise(resolve => child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr })))
 }
 
+/** With a stdout that takes nothing. */
+function full(argv: string[]): Promise<{ status: number | null; stderr: string }> {
+  const child = spawn(process.execPath, ['--import', tsx, main, ...argv], { env, stdio: ['ignore', openSync('/dev/full', 'w'), 'pipe'] })
+  let stderr = ''
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => { stderr += text })
+  return new Promise(resolve => child.once('close', status => resolve({ status, stderr })))
+}
+
+function* endlessly(): Generator<Buffer> {
+  for (;;) yield Buffer.alloc(65_536)
+}
+
 test('help and version are output, a missing command is not; help tells of commands, exit codes and examples', async () => {
   const [help, version, nothing] = await Promise.all([lameduck(['ops', '--help']), lameduck(['--version']), lameduck([])])
   assert.deepEqual([help.code, help.stderr], [0, ''])
@@ -39,6 +53,36 @@ test('whoever stops reading our output gets no crash', async () => {
   const where = await endpoint.listen()
   const ended = await lameduck(['ops', ...where, 'metrics'], child => child.stdout?.once('data', () => child.stdout?.destroy()))
   assert.deepEqual([ended.code, ended.signal, ended.stderr], [0, null, ''])
+})
+
+test('a reader of stderr that goes away ends nothing; one of stdout has the job cancelled over there', async () => {
+  const job = { id: 'j1', kind: 'cpu-profile', by: 'me', state: 'running', startedAt: new Date().toISOString(), phase: 'sampling' }
+  const artifact = { name: 'a.cpuprofile', kind: 'cpu-profile', bytes: 2, sha256: createHash('sha256').update('{}').digest('hex'), encoding: 'identity' }
+  let looks = 0
+  await using endpoint = new Endpoint({
+    'POST /cpu/profile': (_, res) => res.writeHead(202).end(JSON.stringify(job)),
+    'GET /jobs/j1': (_, res) => res.end(JSON.stringify(++looks < 5 ? { ...job, phase: `look ${looks}` } : { ...job, state: 'done', result: artifact })),
+    'GET /artifacts/a.cpuprofile': (_, res) => res.end('{}'),
+  })
+  const where = await endpoint.listen()
+  const { code, stdout } = await lameduck(['ops', ...where, 'cpu'], child => child.stderr?.once('data', () => child.stderr?.destroy()), new Terminal().folder)
+  assert.deepEqual([code, stdout.endsWith('a.cpuprofile\n')], [0, true])
+  await using endless = new Endpoint({
+    'GET /artifacts': { artifacts: [{ ...artifact, bytes: 2 ** 30 }] }, 'GET /artifacts/a.cpuprofile': (_, res) => void Readable.from(endlessly()).pipe(res),
+  })
+  const at = await endless.listen()
+  const cut = await lameduck(['ops', ...at, 'artifacts', 'get', 'a.cpuprofile', '-o', '-'], child => child.stdout?.once('data', () => child.stdout?.destroy()))
+  assert.equal(cut.code, 130)
+  assert.match(cut.stderr, /interrupted.*\[ERR_LAMEDUCK_CLI_INTERRUPTED\]\n$/)
+})
+
+test('a disk that is full is one line with its code', { skip: !existsSync('/dev/full') }, async () => {
+  await using endpoint = new Endpoint({ 'GET /metrics': (_, res) => res.end('lameduck_x 1\n') })
+  const where = await endpoint.listen()
+  for (const argv of [['ops', ...where, 'metrics'], ['--help']]) {
+    const { status, stderr } = await full(argv)
+    assert.deepEqual([status, stderr], [1, 'lameduck: the output cannot be written (ENOSPC) [ERR_LAMEDUCK_CLI_FILE]\n'])
+  }
 })
 
 test('a real SIGINT cancels the job over there', async () => {

@@ -119,6 +119,10 @@ test('on a terminal Tab completes, Ctrl-C clears and then leaves, and the histor
   await terminal.stdout.says('Ctrl-D')
   terminal.stdin.write('\u0003')
   await terminal.stdout.says('(Ctrl-C again')
+  // Typed and taken back: what was typed was meant, so the next one is a first one.
+  terminal.stdin.write('x\u007f')
+  terminal.stdin.write('\u0003')
+  await terminal.stdout.says(/\(Ctrl-C again[^]*\(Ctrl-C again/)
   terminal.stdin.write('\u0003')
   assert.equal(await exited, 0, terminal.stderr.text)
   assert.deepEqual(heard.map(({ type, code, sideEffects }) => [type, code, sideEffects]), [['eval', '1 +', true], ['eval', '1 +\n41', true], ['complete', 'pro', undefined]])

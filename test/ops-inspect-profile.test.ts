@@ -7,6 +7,7 @@ import { Problem } from '../src/ops/http/problem.ts'
 import { connector, settled } from '../src/ops/inspect/inspector.ts'
 import { loadPprof } from '../src/ops/inspect/pprof.ts'
 import { heapProfile, type CpuProfile, type HeapNode } from '../src/ops/inspect/profile.ts'
+import { HeapSampler } from '../src/ops/inspect/sampler.ts'
 import { Shared, type Service } from './fixtures/ops-inspect-client.ts'
 
 const shared = new Shared()
@@ -127,11 +128,39 @@ test('somebody else\'s sampling of the heap is not ended by ours', async () => {
   const connect = connector(false)
   const other = connect()
   await other.post('HeapProfiler.startSampling', {})
-  const work = { id: '1', signal: new AbortController().signal, progress() {}, refund() {} }
-  await assert.rejects(heapProfile(connect, undefined as never, { seconds: 1, intervalBytes: 32_768, format: 'heapprofile', by: 'me' }, work),
+  let refunds = 0
+  const work = { id: '1', signal: new AbortController().signal, progress() {}, refund: () => void refunds++ }
+  await assert.rejects(heapProfile(new HeapSampler(connect), undefined as never, { seconds: 1, intervalBytes: 32_768, format: 'heapprofile', by: 'me' }, work),
     ({ status, code }: Problem) => status === 409 && code === 'ERR_LAMEDUCK_OPS_SAMPLING')
+  // Nothing was taken: the next one need not wait for it.
+  assert.equal(refunds, 1)
   await other.post('HeapProfiler.stopSampling')
   other.disconnect()
+})
+
+test('the heap has one sampler: who comes second is refused, waits or joins, and nobody ends what another one has', async () => {
+  const sampler = new HeapSampler(connector(false))
+  // At once: of two that look before either has begun, one is the second.
+  const [first, joined, refused] = await Promise.allSettled([sampler.sample(32_768, 'waits'), sampler.sample(1_024, 'joins'), sampler.sample(1_024, 'refused')])
+  assert.ok(first.status === 'fulfilled' && joined.status === 'fulfilled')
+  assert.equal((refused as PromiseRejectedResult).reason.code, 'ERR_LAMEDUCK_OPS_SAMPLING')
+  assert.equal(joined.value.intervalBytes, 32_768)
+  joined.value.leave()
+  joined.value.leave()
+  assert.ok((await first.value.profile()).head)
+  let began = false
+  const waiting = sampler.sample(65_536, 'waits').then(sampling => {
+    began = true
+    return sampling
+  })
+  await sleep(50)
+  assert.equal(began, false)
+  first.value.leave()
+  const second = await waiting
+  assert.equal(second.intervalBytes, 65_536)
+  assert.ok((await second.profile()).head)
+  sampler.close()
+  await assert.rejects(sampler.sample(1_024, 'joins'), { code: 'ERR_LAMEDUCK_OPS_CLOSED' })
 })
 
 test('pprof without its package is refused with the package\'s name', () =>

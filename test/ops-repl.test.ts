@@ -174,6 +174,16 @@ test('each line is audited by its digest before it is evaluated, and not evaluat
   assert.equal(await it.eval('typeof unaudited'), '"undefined"')
 })))
 
+test('a line that the main thread is too busy to begin has its end in the audit, too', () => shared.with(service => terminal(service, async it => {
+  const line = '"never begun"'
+  await service.native(async () => {
+    assert.equal((await it.ask('eval', line)).code, 'ERR_LAMEDUCK_OPS_BLOCKED')
+  })
+  const entries = (await service.ask('/audit', undefined, 'GET')).json as Record<string, unknown>[]
+  const sha256 = createHash('sha256').update(line).digest('hex')
+  assert.deepEqual(entries.filter(entry => entry.sha256 === sha256).map(({ event, code }) => [event, code]), [['begin', undefined], ['end', 'ERR_LAMEDUCK_OPS_BLOCKED']])
+})))
+
 test('there is one session at a time, and the next one when it has ended', () => shared.with(async service => {
   await terminal(service, async () => {
     assert.deepEqual(await refused(service), [409, 'ERR_LAMEDUCK_OPS_BUSY'])

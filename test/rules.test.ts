@@ -4,9 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { Problem } from '../src/ops/http/problem.ts'
 import type { Call, Principal, Reply, Route, Scope } from '../src/ops/http/route.ts'
 import type { Bench } from '../src/ops/part.ts'
-import { Growers } from '../src/ops/watch/growers.ts'
 import type { LeakReport, Sample } from '../src/ops/watch/leak-watch.ts'
-import { diffProfiles, type HeapProfile, type HeapProfileNode } from '../src/ops/watch/profile-diff.ts'
 import { watchPart, type WatchOptions } from '../src/ops/watch/routes.ts'
 import { checkRule, type RuleInput } from '../src/ops/watch/rule.ts'
 import { Rules, type RuleReport, type RulesLedger } from '../src/ops/watch/rules.ts'
@@ -78,7 +76,9 @@ test('thresholds on rss, external and array buffers in bytes', async () => {
 
 test('a profile takes the parameters of POST /heap/profile', () => {
   const params = { seconds: 5, intervalBytes: 65_536 }
-  assert.deepEqual(checkRule({ name: 'full', when: { series: 'usedHeap', overPercent: 70 }, action: 'profile', params }).params, params)
+  const profile = { name: 'full', when: { series: 'usedHeap', overPercent: 70 }, action: 'profile', params }
+  assert.deepEqual(checkRule(profile).params, params)
+  assert.throws(() => checkRule(profile, 4), { code: 'ERR_LAMEDUCK_OPS_RULE' })
 })
 
 test('a leak rule waits for suspected; only a profile or a log may act on watch', async () => {
@@ -130,6 +130,25 @@ test('an act that fails does not count, and is tried again after the cooldown', 
   clock.now += 60_000
   await gc(800)
   assert.equal(acts.length, 1)
+})
+
+test('a refusal is no act: the rule tries again when the refusal says, or a minute later, and not after its whole cooldown', async () => {
+  const { rules, acts, clock, failing, gc } = world()
+  rules.arm(checkRule(full), 'ann')
+  for (const [more, waitMs] of [[{}, 60_000], [{ retryAfterMs: 5_000 }, 5_000]] as const) {
+    failing.with = new Problem(429, 'ERR_LAMEDUCK_OPS_COOLDOWN', 'too soon', more)
+    await gc(800)
+    assert.equal(rules.list()[0]?.lastActedAt, undefined)
+    assert.equal(rules.list()[0]?.state, 'cooling')
+    failing.with = undefined
+    clock.now += waitMs - 1
+    await gc(800)
+    assert.deepEqual(acts, [])
+    clock.now++
+  }
+  await gc(800)
+  assert.equal(acts.length, 1)
+  assert.equal(rules.list()[0]?.lastActedAt, new Date(clock.now).toISOString())
 })
 
 test('a rule ends after its time to live', async () => {
@@ -267,52 +286,6 @@ test('a part that closes listens no more', async () => {
   assert.equal(listeners.size, 1)
   await close?.()
   assert.equal(listeners.size, 0)
-})
-
-function node(functionName: string, selfSize: number, children: HeapProfileNode[] = []): HeapProfileNode {
-  return { callFrame: { functionName, url: functionName && 'app.js', lineNumber: 9, columnNumber: 4 }, selfSize, children }
-}
-
-const profile = (...children: HeapProfileNode[]): HeapProfile => ({ head: node('(root)', 0, children) })
-
-test('two profiles: the stacks that grew, the most first, innermost frame first', () => {
-  const first = profile(node('serve', 10, [node('render', 500), node('cache', 100)]), node('boot', 900))
-  // V8 gives one function a node for each way to it; the same way twice adds up.
-  const second = profile(node('serve', 10, [node('render', 450), node('cache', 700), node('cache', 200)]), node('boot', 900), node('late', 300))
-  assert.deepEqual(diffProfiles(first, second), [
-    { stack: ['cache (app.js:10:5)', 'serve (app.js:10:5)'], before: 100, after: 900, grew: 800 },
-    { stack: ['late (app.js:10:5)'], before: 0, after: 300, grew: 300 },
-  ])
-  assert.equal(diffProfiles(first, second, 1).length, 1)
-  assert.deepEqual(diffProfiles(second, second), [])
-})
-
-test('a profile as deep as a recursion of 20,000 is compared', () => {
-  let deep = node('f', 8)
-  for (let n = 0; n < 20_000; n++) deep = node('f', 0, [deep])
-  assert.equal(diffProfiles(profile(), profile(deep))[0]?.grew, 8)
-})
-
-test('on watch two profiles are taken and the stacks that grew stand in /leaks', async () => {
-  const profiles = [profile(node('cache', 1)), profile(node('cache', 5))]
-  const growers = new Growers({ profile: async () => profiles.shift() as HeapProfile, apartMs: 1 })
-  await Promise.all([growers.look(), growers.look()])
-  assert.deepEqual(growers.latest?.stacks?.map(({ grew }) => grew), [4])
-  await growers.look()
-  assert.equal(growers.latest?.stacks?.length, 1)
-  const failing = new Growers({ profile: async () => Promise.reject(new Error('the main thread did not answer')), apartMs: 1 })
-  await failing.look()
-  assert.equal(failing.latest?.problem, 'the main thread did not answer')
-})
-
-test('a stop ends the wait between two profiles', async () => {
-  let taken = 0
-  const growers = new Growers({ profile: async () => profile(node('cache', ++taken)), apartMs: 600_000 })
-  const looking = growers.look()
-  await turn()
-  growers.stop()
-  await looking
-  assert.equal(taken, 1)
 })
 
 test('after a crash of the thread that looked after them, rules have acted as often as before', async () => {

@@ -24,6 +24,8 @@ export interface Ask {
   timeoutMs?: number
   signal?: AbortSignal
   accept?: string
+  /** JSON is an answer whatever its status is: a probe's 503. A problem document is none. */
+  anyStatus?: boolean
 }
 
 /** Longest answer that is read whole. */
@@ -126,12 +128,13 @@ export class Client {
   /**
    * The answer as it comes in.
    *
-   * @throws {Failure} For everything but a status of 2xx: 4 for 401, 403 and 421, 3 when nobody answers.
+   * @throws {Failure} For everything but a status of 2xx, unless `anyStatus`: 4 for 401, 403 and 421, 3 when nobody answers.
    */
   async open(method: string, path: string, ask: Ask = {}): Promise<IncomingMessage> {
     const answer = await this.#send(method, path, ask)
     const { statusCode = 0, headers } = answer
     if (statusCode >= 200 && statusCode < 300) return answer
+    if (ask.anyStatus && /^application\/json\b/.test(headers['content-type'] ?? '')) return answer
     throw refusal(statusCode, /^application\/problem\+json\b/.test(headers['content-type'] ?? '') ? this.#problem(await this.#whole(answer)) : void answer.destroy(), this.target.token !== undefined)
   }
 

@@ -40,6 +40,11 @@ export class Desk {
     await write(this.io.stdout, text.endsWith('\n') || text === '' ? text : `${text}\n`)
   }
 
+  /** What somebody else has written: byte for byte in a pipe, without what could steer a terminal. */
+  async raw(text: string): Promise<void> {
+    await this.print(this.io.stdout.isTTY ? harmless(text) : text)
+  }
+
   /** What is not the result: on stderr. */
   async remark(text: string): Promise<void> {
     await write(this.io.stderr, `${harmless(text)}\n`)

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { createWriteStream, lstatSync } from 'node:fs'
+import { createWriteStream, existsSync, lstatSync, realpathSync, statSync } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { Transform, Writable } from 'node:stream'
@@ -31,6 +31,12 @@ function meter(artifact: Artifact, view: Live): Transform & { sum(): string; cou
   return Object.assign(stream, { sum: () => hash.digest('hex'), count: () => count })
 }
 
+/** What is no file is not replaced by one: as root that would be the end of /dev/null. */
+function checkRegular(path: string): void {
+  const stats = statSync(path, { throwIfNoEntry: false })
+  if (stats && !stats.isFile() && !stats.isDirectory()) throw usage(`-o: ${path} is no regular file`, '`-o - > FILE` writes to anything')
+}
+
 /** Where it goes: into the working folder by its own name, unpacked, unless told otherwise. */
 function destination({ name, encoding }: Artifact, output: string | undefined, cwd: string): { file: string; unpack: boolean } {
   if (output === '-') return { file: '-', unpack: encoding === 'gzip' }
@@ -39,8 +45,11 @@ function destination({ name, encoding }: Artifact, output: string | undefined, c
   const plain = encoding === 'gzip' && own.endsWith('.gz') ? own.slice(0, -3) : own
   if (output === undefined && !/^[\w][\w.-]*$/.test(plain)) throw new Failure('ERR_LAMEDUCK_CLI_ANSWER', `the file is called ${JSON.stringify(name)}`, { hint: 'give it a name: -o FILE' })
   const path = resolve(cwd, output ?? plain)
-  const folder = lstatSync(path, { throwIfNoEntry: false })?.isDirectory()
-  const file = folder ? join(path, plain) : path
+  const folder = statSync(path, { throwIfNoEntry: false })?.isDirectory()
+  const named = folder ? join(path, plain) : path
+  checkRegular(named)
+  // What a link leads to is written, the link stays.
+  const file = existsSync(named) ? realpathSync(named) : named
   return { file, unpack: encoding === 'gzip' && !file.endsWith('.gz') }
 }
 
@@ -50,9 +59,10 @@ function localProblem(file: string, error: unknown): unknown {
   return new Failure('ERR_LAMEDUCK_CLI_FILE', `${file} cannot be written (${code})`, { hint: 'say where to: -o FILE; `lameduck ops artifacts get NAME` fetches it again' })
 }
 
-/** Fails early when there is no folder to write to: before something costly is done for it. */
+/** Fails early when there is no folder to write to, or something other than a file is in the way: before something costly is done for it. */
 export function checkOutput(output: string | undefined, cwd: string): void {
   if (output === undefined || output === '-') return
+  checkRegular(resolve(cwd, output))
   if (!lstatSync(resolve(cwd, dirname(output)), { throwIfNoEntry: false })) throw usage(`-o: there is no folder ${dirname(output)}`)
 }
 

@@ -1,4 +1,5 @@
 import type { Readable, Writable } from 'node:stream'
+import { Failure } from './failure.ts'
 
 /** A stream that may be a terminal. */
 export type Screen = Writable & { isTTY?: boolean; columns?: number; rows?: number }
@@ -25,9 +26,20 @@ export function isWindow({ isTTY, columns, rows }: Screen): boolean {
   return isTTY === true && columns !== 0 && rows !== 0
 }
 
-/** Writes, and waits while the reader is slow. */
+/** Output that cannot be written, as to a full disk. */
+export function outputFailure({ code = 'without a code' }: NodeJS.ErrnoException): Failure {
+  return new Failure('ERR_LAMEDUCK_CLI_FILE', `the output cannot be written (${code})`)
+}
+
+/** Nobody reads any more: the stream's `error` event tells who is to stop for that. */
+const GONE = new Set(['EPIPE', 'ERR_STREAM_DESTROYED'])
+
+/** Writes, and waits while the reader is slow. @throws {Failure} `ERR_LAMEDUCK_CLI_FILE` */
 export function write(stream: Writable, text: string | Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
-    stream.write(text, error => error ? reject(error) : resolve())
+    stream.write(text, (error?: NodeJS.ErrnoException | null) => {
+      if (error && !GONE.has(error.code ?? '')) reject(outputFailure(error))
+      else resolve()
+    })
   })
 }

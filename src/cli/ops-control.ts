@@ -1,10 +1,12 @@
+import type { IncomingMessage } from 'node:http'
+import type { Readable } from 'node:stream'
 import type { Command } from 'commander'
 import { act, number, span } from './act.ts'
 import { listIn } from './answers.ts'
 import { details } from './details.ts'
 import type { Desk } from './desk.ts'
-import { usage } from './failure.ts'
-import { duration } from './format.ts'
+import { Failure, usage } from './failure.ts'
+import { duration, harmless } from './format.ts'
 import { write, type Io } from './io.ts'
 import { live } from './live.ts'
 import { addRules } from './ops-rules.ts'
@@ -86,7 +88,7 @@ function object(json: string | undefined, what: string): object {
   throw usage(`${what} is no JSON object: ${json}`)
 }
 
-async function all(stream: Io['stdin']): Promise<string> {
+async function all(stream: Readable): Promise<string> {
   let text = ''
   for await (const chunk of stream.setEncoding('utf8') as AsyncIterable<string>) text += chunk
   return text
@@ -108,16 +110,24 @@ Examples:
       if (!METHODS.includes(method)) throw usage(`the method is '${name}'; allowed: ${METHODS.join(', ')}`)
       if (!path.startsWith('/')) throw usage(`the path is '${path}'; allowed: one that begins with /`)
       const body = json === undefined ? undefined : object(json === '-' ? await all(io.stdin) : json, 'the body')
-      const answer = await (await desk.client()).open(method, path, { accept: 'application/json, */*', timeoutMs: timeout * 1_000, ...(body && { body }) })
-      if (desk.json || !/^application\/json\b/.test(answer.headers['content-type'] ?? '')) {
-        for await (const chunk of answer as AsyncIterable<Buffer>) await write(io.stdout, chunk)
-        return
-      }
-      const chunks: Buffer[] = []
-      for await (const chunk of answer as AsyncIterable<Buffer>) chunks.push(chunk)
-      const value = JSON.parse(Buffer.concat(chunks).toString('utf8')) as unknown
-      await desk.print(details(value))
+      const answer = await (await desk.client()).open(method, path, { accept: 'application/json, */*', timeoutMs: timeout * 1_000, anyStatus: true, ...(body && { body }) })
+      await showAnswer(desk, answer)
+      const { statusCode = 0 } = answer
+      if (statusCode >= 300) throw new Failure('ERR_LAMEDUCK_CLI_ANSWER', `${method} ${path}: status ${statusCode}`)
     }))
+}
+
+/** As it is in a pipe; to a person, JSON as a table, and nothing that could steer the terminal. */
+async function showAnswer(desk: Desk, answer: IncomingMessage): Promise<void> {
+  const { stdout } = desk.io
+  const isJson = /^application\/json\b/.test(answer.headers['content-type'] ?? '')
+  if (!stdout.isTTY && (desk.json || !isJson)) {
+    for await (const chunk of answer as AsyncIterable<Buffer>) await write(stdout, chunk)
+    return
+  }
+  const text = await all(answer)
+  if (desk.json || !isJson) await write(stdout, harmless(text))
+  else await desk.print(details(JSON.parse(text) as unknown))
 }
 
 /** What changes the process's course. */

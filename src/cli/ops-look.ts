@@ -131,7 +131,7 @@ export function addLook(ops: Command, io: Io): void {
     await desk.show(answer, () => pairs(desk, [['event loop', loopLine(answer.loop)], ['blocked', answer.blockedMs ? duration(answer.blockedMs) : 'no']]))
   }))
   ops.command('metrics').description("metrics in Prometheus' text format").action(act(io, async desk => {
-    await desk.print(await (await desk.client()).text('GET', '/metrics', { accept: 'text/plain' }))
+    await desk.raw(await (await desk.client()).text('GET', '/metrics', { accept: 'text/plain' }))
   }))
   ops.command('report')
     .description("Node's diagnostic report, as JSON")

@@ -63,6 +63,11 @@ function failureOf(error: unknown, help: string): Failure {
   return new Failure(code ?? 'ERR_LAMEDUCK_CLI_UNEXPECTED', process.env.LAMEDUCK_DEBUG ? stack ?? String(error) : message ?? String(error), { hint: 'LAMEDUCK_DEBUG=1 shows where' })
 }
 
+/** In one line. */
+export function tell(stderr: Io['stderr'], { message, hint, code }: Failure): void {
+  stderr.write(`lameduck: ${harmless(message)}${hint === undefined ? '' : `; ${hint}`} [${code}]\n`)
+}
+
 /**
  * Runs one command line. Never rejects, unless stderr is gone.
  *
@@ -79,8 +84,8 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok
     // It has shown the help, since there was no command.
     if (error instanceof CommanderError && error.code === 'commander.help') return EXIT.usage
-    const { code, message, hint, exit } = failureOf(error, meant(program, argv))
-    io.stderr.write(`lameduck: ${harmless(message)}${hint === undefined ? '' : `; ${hint}`} [${code}]\n`)
-    return exit
+    const failure = failureOf(error, meant(program, argv))
+    tell(io.stderr, failure)
+    return failure.exit
   }
 }

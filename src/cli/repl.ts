@@ -1,4 +1,4 @@
-import { createInterface, type Interface } from 'node:readline'
+import { createInterface, type Interface, type Key } from 'node:readline'
 import type { Desk } from './desk.ts'
 import { EXIT, Failure } from './failure.ts'
 import { duration, harmless, oneLine } from './format.ts'
@@ -55,6 +55,8 @@ class Prompt {
       this.#last = this.#last.then(() => this.#line(line))
     })
     lines.on('SIGINT', () => this.#interrupt())
+    // Whatever is typed after a Ctrl-C, a line or not, is meant.
+    if (this.#interactive) this.#desk.io.stdin.on('keypress', this.#typed)
     lines.on('history', history => {
       this.#history = history
     })
@@ -65,8 +67,13 @@ class Prompt {
     this.#show()
     const end = await Promise.race([left.then(() => undefined), this.#session.ended])
     if (!this.#closed) lines.close()
+    this.#desk.io.stdin.off('keypress', this.#typed)
     this.#remember()
     return end
+  }
+
+  #typed = (_: string | undefined, { ctrl, name }: Key = {}): void => {
+    if (!(ctrl && name === 'c')) this.#leaving = false
   }
 
   #show(): void {
@@ -112,6 +119,7 @@ class Prompt {
   #interrupt(): void {
     const { stdout } = this.#desk.io
     if (this.#running) {
+      this.#leaving = false
       stdout.write('\n(it ends by itself, at its time limit)\n')
       return
     }
@@ -119,10 +127,6 @@ class Prompt {
       if (this.#leaving) return this.#lines.close()
       this.#leaving = true
       stdout.write('\n(Ctrl-C again, Ctrl-D or .exit leaves)\n')
-      // What is typed next is meant.
-      this.#lines.once('line', () => {
-        this.#leaving = false
-      })
     } else stdout.write('\n')
     this.#code = ''
     // Takes away what was typed of the line.

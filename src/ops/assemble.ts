@@ -16,6 +16,7 @@ import { openApiRoute } from './http/openapi.ts'
 import type { Route } from './http/route.ts'
 import { connector } from './inspect/inspector.ts'
 import { inspect } from './inspect/routes.ts'
+import { HeapSampler } from './inspect/sampler.ts'
 import type { Link } from './link.ts'
 import type { Settings } from './options.ts'
 import { pageRoutes } from './page/routes.ts'
@@ -71,6 +72,7 @@ function parts(bench: Bench, ledger: RulesLedger | undefined): Part[] {
     act,
     profile,
     limit: bench.heapLimit,
+    profileSeconds: bench.settings.heavy.profileSeconds,
     rules: bench.settings.rules,
     ledger,
   })
@@ -96,7 +98,8 @@ async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker
     onChange: ({ id, kind, by, state, problem }, from) => note({ event: 'job', who: by, from, job: id, kind, state, ...(typeof problem?.code === 'string' && { code: problem.code }) }),
   })
   const { heap_size_limit: heapLimit } = worker ? await main.call<{ heap_size_limit: number }>('heap.statistics') : v8.getHeapStatistics()
-  const bench: Bench = { main, settings, worker, connect: connector(worker), view: new View(main, heartbeat), audit, jobs, artifacts, heapLimit }
+  const connect = connector(worker)
+  const bench: Bench = { main, settings, worker, connect, sampler: new HeapSampler(connect), view: new View(main, heartbeat), audit, jobs, artifacts, heapLimit }
   const made = parts(bench, rules).map(part => part(bench))
   const authorize: Authorize = request => main.call('authorize', request, { timeoutMs: 1_000 })
   const routes: Route[] = made.flatMap(({ routes }) => routes)

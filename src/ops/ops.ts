@@ -51,7 +51,7 @@ export interface OpsEvents {
 export class Ops {
   #duck: Duck | undefined
   #settings: Settings
-  #options: OpsOptions
+  #options: Functions
   #emitter = new EventEmitter()
   #heartbeat = new Heartbeat().start()
   #custom = new CustomRoutes(message => this.#warn(message))
@@ -71,7 +71,7 @@ export class Ops {
   /** @internal Use {@link ops}. */
   constructor(options: OpsOptions) {
     this.#settings = settle(options)
-    this.#options = options
+    this.#options = functionsOf(options)
     this.#duck = options.duck
     const onReport = ({ outcome }: { outcome: string }) => {
       if (outcome !== 'resumed') void this.close()
@@ -295,6 +295,21 @@ export class Ops {
     } catch {
       // A logger that throws is nobody's reason to stop.
     }
+  }
+}
+
+/** What of the options is called here. */
+type Functions = Pick<OpsOptions, 'auth' | 'lastReady' | 'logger' | 'loggers' | 'metrics' | 'onAudit'>
+
+/** Not the options as they are: a token that was given as such would be in every heap snapshot. */
+function functionsOf({ auth, lastReady, logger, loggers, metrics, onAudit }: OpsOptions): Functions {
+  return {
+    ...(auth?.authorize && { auth: { authorize: auth.authorize } }),
+    ...(lastReady && { lastReady }),
+    ...(logger && { logger }),
+    ...(loggers && { loggers }),
+    ...(metrics && { metrics }),
+    ...(onAudit && { onAudit }),
   }
 }
 

@@ -98,7 +98,7 @@ export interface HeavyOptions {
   cooldownMs?: number
   /** In 24 hours. Default 50. */
   perDay?: number
-  /** Seconds that a profile may take. Default 300. */
+  /** Seconds that a profile may take, a rule's as well; a whole number, 3,600 at most. Default 300. */
   profileSeconds?: number
 }
 

@@ -4,6 +4,7 @@ import type { Route } from './http/route.ts'
 import type { Artifacts } from './heap/artifacts.ts'
 import type { Jobs } from './heap/jobs.ts'
 import type { Connect } from './inspect/inspector.ts'
+import type { HeapSampler } from './inspect/sampler.ts'
 import type { Link } from './link.ts'
 import type { Settings } from './options.ts'
 import type { View } from './state/view.ts'
@@ -17,6 +18,8 @@ export interface Bench {
   worker: boolean
   /** Sessions of V8's inspector on the main thread. */
   connect: Connect
+  /** Of the main thread's heap. */
+  sampler: HeapSampler
   /** What the main thread is known to do. */
   view: View
   audit: Audit

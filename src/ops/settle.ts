@@ -160,8 +160,7 @@ function settleHeavy(heavy: unknown): Settings['heavy'] {
   const all = { ...DEFAULTS.heavy, ...given(heavy as object) }
   checkDuration('options.heavy.cooldownMs', all.cooldownMs)
   checkInteger('options.heavy.perDay', all.perDay, 0, 1_000_000)
-  const { profileSeconds } = all
-  check('options.heavy.profileSeconds', profileSeconds, typeof profileSeconds === 'number' && profileSeconds > 0 && profileSeconds <= 3_600, 'seconds above 0, at most 3600')
+  checkInteger('options.heavy.profileSeconds', all.profileSeconds, 1, 3_600)
   return all
 }
 

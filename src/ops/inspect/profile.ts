@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Artifact, Artifacts, Draft } from '../heap/artifacts.ts'
 import type { Work } from '../heap/jobs.ts'
 import { Problem } from '../http/problem.ts'
-import type { Connect, InspectorSession } from './inspector.ts'
+import type { Connect } from './inspector.ts'
 import { loadPprof, pprofOfCpu, pprofOfHeap } from './pprof.ts'
+import type { HeapSampler, Second } from './sampler.ts'
 
 /** How long main has to begin and to end a profile. It may be in C++ for a while, and the end of a long profile takes its time. */
 const BEGIN_MS = 5_000
@@ -25,6 +26,8 @@ export interface HeapOrder {
   /** `heapprofile`: V8's, which DevTools opens. */
   format: 'heapprofile' | 'pprof'
   by: string
+  /** When the leak watch is sampling, or another profile. Default refused. */
+  second?: Second
 }
 
 /** V8's CPU profile. @see https://chromedevtools.github.io/devtools-protocol/v8/Profiler/#type-Profile */
@@ -60,54 +63,52 @@ interface CallFrame {
 /** A CPU profile of the main thread, stuck in JavaScript or not, as an artifact. What is on goes off in any case: with the session. */
 export async function cpuProfile(connect: Connect, artifacts: Artifacts, order: CpuOrder, work: Work): Promise<Artifact> {
   const pprof = order.format === 'pprof' ? await loadPprof() : undefined
-  const profile = await sampled<CpuProfile>(connect, order.seconds, work, async session => {
-    await session.post('Profiler.enable', {}, { timeoutMs: BEGIN_MS })
-    await session.post('Profiler.setSamplingInterval', { interval: order.intervalUs }, { timeoutMs: BEGIN_MS })
-    await session.post('Profiler.start', {}, { timeoutMs: BEGIN_MS })
-  }, 'Profiler.stop')
+  const profile = await sampledCpu(connect, order, work)
   const content = pprof ? pprofOfCpu(pprof, profile, order.intervalUs) : JSON.stringify(profile)
   return save(artifacts, content, { kind: 'cpu-profile', by: order.by, extension: pprof ? 'pb.gz' : 'cpuprofile' }, work)
 }
 
-/**
- * V8 has one sampling heap profiler: stopping ours would stop another's (a vendor's agent, the leak watch), whose samples ours would be.
- *
- * @throws {Problem} 409 `ERR_LAMEDUCK_OPS_SAMPLING`
- */
-export async function checkNobodySamples(session: InspectorSession): Promise<void> {
-  const other = await session.post('HeapProfiler.getSamplingProfile', {}, { timeoutMs: BEGIN_MS }).then(() => true, (error: Problem) => {
-    if (error.code !== 'ERR_LAMEDUCK_OPS_INSPECTOR') throw error
-    return false
-  })
-  if (other) throw new Problem(409, 'ERR_LAMEDUCK_OPS_SAMPLING', 'something in this process is sampling the heap already: a profile, an agent, or the leak watch on `watch`')
-}
-
-/** A sampling heap profile of the main thread, as an artifact. */
-export async function heapProfile(connect: Connect, artifacts: Artifacts, order: HeapOrder, work: Work): Promise<Artifact> {
-  const pprof = order.format === 'pprof' ? await loadPprof() : undefined
-  const profile = await sampled<HeapProfile>(connect, order.seconds, work, async session => {
-    await checkNobodySamples(session)
-    await session.post('HeapProfiler.startSampling', { samplingInterval: order.intervalBytes }, { timeoutMs: BEGIN_MS })
-  }, 'HeapProfiler.stopSampling')
-  const content = pprof ? pprofOfHeap(pprof, profile, order.intervalBytes) : JSON.stringify(profile)
-  return save(artifacts, content, { kind: 'heap-profile', by: order.by, extension: pprof ? 'pb.gz' : 'heapprofile' }, work)
-}
-
-async function sampled<T>(connect: Connect, seconds: number, work: Work, begin: (session: InspectorSession) => Promise<void>, end: string): Promise<T> {
+async function sampledCpu(connect: Connect, { seconds, intervalUs }: CpuOrder, work: Work): Promise<CpuProfile> {
   const session = connect()
   try {
     work.progress('starting')
-    await begin(session)
-    for (let at = 0; at < seconds; at++) {
-      work.progress('sampling', at / seconds)
-      await sleep(Math.min(1, seconds - at) * 1_000, undefined, { signal: work.signal })
-    }
-    work.progress('stopping', 1)
-    const { profile } = await session.post<{ profile: T }>(end, {}, { timeoutMs: END_MS })
+    await session.post('Profiler.enable', {}, { timeoutMs: BEGIN_MS })
+    await session.post('Profiler.setSamplingInterval', { interval: intervalUs }, { timeoutMs: BEGIN_MS })
+    await session.post('Profiler.start', {}, { timeoutMs: BEGIN_MS })
+    await pass(seconds, work)
+    const { profile } = await session.post<{ profile: CpuProfile }>('Profiler.stop', {}, { timeoutMs: END_MS })
     return profile
   } finally {
     session.disconnect()
   }
+}
+
+/** A sampling heap profile of the main thread, as an artifact. */
+export async function heapProfile(sampler: HeapSampler, artifacts: Artifacts, order: HeapOrder, work: Work): Promise<Artifact> {
+  const pprof = order.format === 'pprof' ? await loadPprof() : undefined
+  work.progress('starting')
+  const sampling = await sampler.sample(order.intervalBytes, order.second ?? 'refused').catch((error: unknown) => {
+    // Nobody was disturbed by what did not begin.
+    if (error instanceof Problem && error.code === 'ERR_LAMEDUCK_OPS_SAMPLING') work.refund()
+    throw error
+  })
+  try {
+    await pass(order.seconds, work)
+    const profile = await sampling.profile()
+    const content = pprof ? pprofOfHeap(pprof, profile, sampling.intervalBytes) : JSON.stringify(profile)
+    return await save(artifacts, content, { kind: 'heap-profile', by: order.by, extension: pprof ? 'pb.gz' : 'heapprofile' }, work)
+  } finally {
+    sampling.leave()
+  }
+}
+
+/** Lets the time of a profile go by. */
+async function pass(seconds: number, work: Work): Promise<void> {
+  for (let at = 0; at < seconds; at++) {
+    work.progress('sampling', at / seconds)
+    await sleep(Math.min(1, seconds - at) * 1_000, undefined, { signal: work.signal })
+  }
+  work.progress('stopping', 1)
 }
 
 async function save(artifacts: Artifacts, content: string | Buffer, about: Pick<Artifact, 'kind' | 'by'> & { extension: string }, work: Work) {

@@ -211,8 +211,10 @@ class Session {
     const begun = performance.now()
     const name = sourceName()
     const end = (fields: object) => this.#bench.audit.write({ event: 'end', ...line, durationMs: Math.round(performance.now() - begun), ...fields }).catch(() => {})
-    const unhear = await listen(this.#evaluator, name, message => this.#send({ id, type: 'console', ...message }))
+    let unhear: (() => Promise<void>) | undefined
     try {
+      // From here on: a main thread that does not come round refuses this already, and what has a begin has an end.
+      unhear = await listen(this.#evaluator, name, message => this.#send({ id, type: 'console', ...message }))
       const outcome = await this.#withLast(code, { expression: code, timeoutMs, sideEffects, awaitPromise, depth }, name)
       await end({ status: 200, threw: !outcome.ok })
       this.#send({
@@ -223,7 +225,7 @@ class Session {
       await end(error instanceof Problem ? { status: error.status, code: error.code } : { status: 500 })
       throw error
     } finally {
-      await unhear()
+      await unhear?.()
     }
   }
 

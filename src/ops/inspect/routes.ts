@@ -44,8 +44,9 @@ const stackRoute = ({ connect, worker }: Bench): Route => ({
   },
 })
 
-const seconds = (bench: Bench): Param =>
-  ({ in: 'query', type: 'integer', min: 1, max: bench.settings.heavy.profileSeconds, default: 10, description: 'How long.' })
+function seconds({ settings: { heavy: { profileSeconds: max } } }: Bench): Param {
+  return { in: 'query', type: 'integer', min: 1, max, default: Math.min(10, max), description: 'How long.' }
+}
 
 const JOB = { status: 202, types: ['application/json'], description: 'The job. Its result is the artifact.' }
 
@@ -108,7 +109,7 @@ const heapRoute = (bench: Bench): Route => ({
   async handler(call): Promise<Reply> {
     const order = { ...call.params, by: call.who.name } as HeapOrder
     if (order.format === 'pprof') await loadPprof()
-    return begin(bench, call, 'heap-profile', work => heapProfile(bench.connect, bench.artifacts, order, work))
+    return begin(bench, call, 'heap-profile', work => heapProfile(bench.sampler, bench.artifacts, order, work))
   },
 })
 

@@ -16,6 +16,8 @@ export interface GrowersOptions {
   apartMs?: number
   /** From one pair to the next. Default 6 hours. */
   restMs?: number
+  /** After a pair that came to nothing. Default 10 minutes. */
+  retryMs?: number
   now?: () => number
 }
 
@@ -27,8 +29,8 @@ export class Growers {
   #busy = false
   #stopped = false
 
-  constructor({ profile, apartMs = 300_000, restMs = 21_600_000, now = Date.now }: GrowersOptions) {
-    this.#options = { profile, apartMs, restMs, now }
+  constructor({ profile, apartMs = 300_000, restMs = 21_600_000, retryMs = 600_000, now = Date.now }: GrowersOptions) {
+    this.#options = { profile, apartMs, restMs, retryMs, now }
   }
 
   get latest(): Grown | undefined {
@@ -37,9 +39,9 @@ export class Growers {
 
   /** Begins, unless a pair is being taken or was taken a short time ago. Never throws: what fails stands in `latest`. */
   async look(): Promise<void> {
-    const { profile, apartMs, restMs, now } = this.#options
+    const { profile, apartMs, now } = this.#options
     const from = now()
-    if (this.#busy || this.#stopped || (this.#latest && from - this.#latest.from < restMs)) return
+    if (this.#busy || this.#stopped || this.#rests(from)) return
     this.#busy = true
     this.#latest = { from }
     try {
@@ -55,9 +57,19 @@ export class Growers {
     }
   }
 
+  /** Whether the last pair came to nothing: then the next one waits for no other verdict. */
+  get failed(): boolean {
+    return this.#latest?.problem !== undefined
+  }
+
   stop(): void {
     this.#stopped = true
     this.#wake()
+  }
+
+  #rests(at: number): boolean {
+    const { restMs, retryMs } = this.#options
+    return this.#latest !== undefined && at - this.#latest.from < (this.failed ? retryMs : restMs)
   }
 
   #wake: () => void = () => {}

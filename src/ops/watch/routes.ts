@@ -6,14 +6,14 @@ import type { Bench, Part } from '../part.ts'
 import { Growers, type Grown, type GrowersOptions } from './growers.ts'
 import { LeakWatch, SERIES, type LeakReport, type Sample } from './leak-watch.ts'
 import { checkRule, type Rule, type RuleInput } from './rule.ts'
-import { Rules, type RulesLedger, type Why } from './rules.ts'
+import { Rules, type RulesLedger, type Started, type Why } from './rules.ts'
 
 /** What the leak watch and the rules need of the other parts. */
 export interface WatchOptions {
   /** Major GCs, in order, forced ones marked. @returns What stops it. */
   onMajor: (listener: (sample: Sample) => void) => () => void
-  /** Starts what a rule says: the job's id. */
-  act: (rule: Rule, why: Why) => Promise<{ job: string }>
+  /** Starts what a rule says. */
+  act: (rule: Rule, why: Why) => Promise<Started>
   /** V8's heap limit (`heap_size_limit`) on the main thread, bytes. */
   limit: number
   /** Takes a sampling heap profile of the main thread. Without it, `watch` names no stacks. */
@@ -22,6 +22,8 @@ export interface WatchOptions {
   rules?: readonly RuleInput[]
   /** From before a crash of the thread: in place of `rules`, which are in it as far as nobody disarmed them. */
   ledger?: RulesLedger | undefined
+  /** What a rule's profile may take. Default 300. */
+  profileSeconds?: number
   /** Snapshots and profiles that rules take in the life of the process. Default 10. */
   perProcess?: number
 }
@@ -67,13 +69,16 @@ const RULE_BODY: Record<string, Param> = {
   ttlMs: { in: 'body', type: 'integer', min: 1_000, max: 31_536_000_000, description: 'It ends so long after it was armed. Default 7 days.' },
 }
 
+/** A rule, checked by the endpoint's limits. */
+type Check = (input: unknown) => Rule
+
 /** A snapshot that is not redacted holds live strings: who may not ask for one may not arm a rule that takes one; and who may take none at all, none. */
 function checkScope(rule: Rule, { who }: Call): void {
   if (rule.action !== 'log') needScope(who, 'diag', `a rule that takes a ${rule.action} needs scope diag`)
   if (rule.action === 'snapshot' && rule.params['redact'] === false) needScope(who, 'secrets', 'a snapshot that is not redacted needs scope secrets')
 }
 
-function ruleRoutes(rules: Rules): Route[] {
+function ruleRoutes(rules: Rules, check: Check): Route[] {
   return [
     {
       method: 'GET', path: '/rules', scope: 'read', summary: 'The rules that are armed',
@@ -87,7 +92,7 @@ function ruleRoutes(rules: Rules): Route[] {
       success: { status: 200, types: ['application/json'], description: 'The rule, with its defaults.' },
       handler: call => {
         const given = Object.fromEntries(Object.entries(call.params).filter(([, value]) => value !== undefined))
-        const rule = checkRule(given)
+        const rule = check(given)
         checkScope(rule, call)
         call.note({ rule: rule.name, action: rule.action })
         return { json: rules.arm(rule, call.who.name) }
@@ -106,10 +111,10 @@ function ruleRoutes(rules: Rules): Route[] {
 }
 
 /** @throws {LameduckError} `ERR_LAMEDUCK_OPTION`: at the start of the process this is a wrong option, not a wrong request. */
-function armAll(rules: Rules, given: readonly RuleInput[]): void {
+function armAll(rules: Rules, given: readonly RuleInput[], check: Check): void {
   for (const rule of given) {
     try {
-      rules.arm(checkRule(rule), 'code')
+      rules.arm(check(rule), 'code')
     } catch (error) {
       throw new LameduckError('ERR_LAMEDUCK_OPTION', `rules: ${error instanceof Error ? error.message : String(error)}`)
     }
@@ -117,7 +122,8 @@ function armAll(rules: Rules, given: readonly RuleInput[]): void {
 }
 
 /** The leak watch and the rules: `/leaks`, `/rules`. */
-export function watchPart({ onMajor, act, limit, profile, rules: given = [], ledger, perProcess = 10 }: WatchOptions): Part {
+export function watchPart({ onMajor, act, limit, profile, rules: given = [], ledger, profileSeconds, perProcess = 10 }: WatchOptions): Part {
+  const check: Check = rule => checkRule(rule, profileSeconds)
   return ({ audit, main }: Bench) => {
     const watch = new LeakWatch({ limit })
     const growers = profile && new Growers({ profile })
@@ -130,15 +136,16 @@ export function watchPart({ onMajor, act, limit, profile, rules: given = [], led
           .catch(() => {})
       },
     })
-    if (!ledger) armAll(rules, given)
+    if (!ledger) armAll(rules, given, check)
     main.offer({
-      'rules.arm': (rule: RuleInput) => rules.arm(checkRule(rule), 'code'),
+      'rules.arm': (rule: RuleInput) => rules.arm(check(rule), 'code'),
       'rules.disarm': (name: string) => rules.disarm(name),
       'rules.list': () => rules.list(),
     })
     const stop = onMajor(sample => {
       const changed = watch.add(sample)
-      if (changed && (watch.verdict === 'watch' || watch.verdict === 'suspected')) void growers?.look()
+      const grows = watch.verdict === 'watch' || watch.verdict === 'suspected'
+      if (grows && (changed || growers?.failed)) void growers?.look()
       rules.look(sample, watch.verdict)
     })
     const leaks: Route = {
@@ -152,7 +159,7 @@ export function watchPart({ onMajor, act, limit, profile, rules: given = [], led
       },
     }
     return {
-      routes: [leaks, ...ruleRoutes(rules)],
+      routes: [leaks, ...ruleRoutes(rules, check)],
       close: () => {
         stop()
         growers?.stop()

@@ -1,4 +1,5 @@
 import { Problem } from '../http/problem.ts'
+import { DEFAULTS } from '../options.ts'
 import { SERIES, type SeriesName } from './leak-watch.ts'
 
 /** When a rule's condition holds: looked at after each major GC that we did not cause. */
@@ -48,11 +49,11 @@ const NUMBERS = {
 const flag = (value: unknown) => typeof value === 'boolean'
 const whole = (min: number, max: number) => (value: unknown) => Number.isInteger(value) && value as number >= min && value as number <= max
 
-const PARAMS: Record<Action, Record<string, (value: unknown) => boolean>> = {
+const params = (profileSeconds: number): Record<Action, Record<string, (value: unknown) => boolean>> => ({
   snapshot: { when: value => value === 'now' || value === 'after-gc', isolate: flag, redact: flag, compress: flag, force: flag },
-  profile: { seconds: whole(1, 300), intervalBytes: whole(1_024, 2 ** 26) },
+  profile: { seconds: whole(1, profileSeconds), intervalBytes: whole(1_024, 2 ** 26) },
   log: {},
-}
+})
 
 const MEMBERS = new Set(['name', 'when', 'action', 'params', ...Object.keys(NUMBERS)])
 
@@ -89,19 +90,20 @@ function checkCondition(value: unknown): Condition {
 /**
  * Checks a rule and fills in its defaults.
  *
+ * @param profileSeconds What a profile may take: `heavy.profileSeconds`.
  * @throws {Problem} 400 `ERR_LAMEDUCK_OPS_RULE`, with the `member` that is wrong; from code, too.
  */
-export function checkRule(input: unknown): Rule {
+export function checkRule(input: unknown, profileSeconds: number = DEFAULTS.heavy.profileSeconds): Rule {
   const given = object('rule', input, [...MEMBERS])
-  const { name, action, params = {} } = given
+  const { name, action, params: own = {} } = given
   if (typeof name !== 'string' || !/^[a-z0-9][a-z0-9-]{0,63}$/.test(name)) refuse('name', 'lower-case letters, digits and hyphens, 64 at most')
   if (action !== 'snapshot' && action !== 'profile' && action !== 'log') refuse('action', 'snapshot, profile or log')
   const when = checkCondition(given['when'])
   if ('leak' in when && when.leak === 'watch' && action === 'snapshot') {
     refuse('action', 'a snapshot is taken of what is suspected only: on watch, profile or log')
   }
-  const known = PARAMS[action]
-  for (const [key, value] of Object.entries(object('params', params, Object.keys(known)))) {
+  const known = params(profileSeconds)[action]
+  for (const [key, value] of Object.entries(object('params', own, Object.keys(known)))) {
     if (!known[key]?.(value)) refuse(`params.${key}`, 'not a value that the action takes')
   }
   const number = (key: keyof typeof NUMBERS) => {
@@ -110,7 +112,7 @@ export function checkRule(input: unknown): Rule {
     return whole(min, max)(value) ? value as number : refuse(key, `a whole number, ${min} to ${max}`)
   }
   return {
-    name, when, action, params: { ...(params as Record<string, unknown>) },
+    name, when, action, params: { ...(own as Record<string, unknown>) },
     times: number('times'), withinMs: number('withinMs'), cooldownMs: number('cooldownMs'), count: number('count'), ttlMs: number('ttlMs'),
   }
 }

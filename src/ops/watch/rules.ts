@@ -1,3 +1,4 @@
+import type { JobReport } from '../heap/jobs.ts'
 import { Problem } from '../http/problem.ts'
 import type { Sample } from './leak-watch.ts'
 import type { Rule } from './rule.ts'
@@ -12,7 +13,7 @@ export interface Why {
 
 /** A rule as `/rules` shows it. */
 export interface RuleReport extends Rule {
-  /** cooling: it has acted a short time ago. spent: it has acted as often as it may. */
+  /** cooling: it has acted, or could not, a short time ago. spent: it has acted as often as it may. */
   state: 'armed' | 'cooling' | 'spent'
   by: string
   /** ISO 8601. */
@@ -21,7 +22,7 @@ export interface RuleReport extends Rule {
   acted: number
   lastActedAt?: string
   lastJob?: string
-  /** Why it could not act the last time. */
+  /** Why it could not act the last time, or its job came to nothing. */
   lastProblem?: string
 }
 
@@ -38,15 +39,23 @@ interface KeptRule {
   /** ms since 1970. */
   at: number
   acted: number
-  /** When it last acted, or tried to. */
+  /** When it last acted. */
   last?: number
+  /** Not before that. */
+  next?: number
   lastJob?: string
   lastProblem?: string
 }
 
+/** The job that a rule has started, and how it ends. */
+export interface Started {
+  job: string
+  ended?: Promise<Pick<JobReport, 'state' | 'problem'>>
+}
+
 export interface RulesOptions {
   /** Does what the rule says. Not called for `log`. */
-  act: (rule: Rule, why: Why) => Promise<{ job: string }>
+  act: (rule: Rule, why: Why) => Promise<Started>
   /** Hears of each act, before it, and of what came of it. */
   log?: (rule: Rule, why: Why, outcome: 'acts' | 'acted' | 'failed', detail?: string) => void
   /** From before a crash. */
@@ -61,6 +70,9 @@ export interface RulesOptions {
   now?: () => number
 }
 
+/** After a refusal that does not say for how long. */
+const RETRY_MS = 60_000
+
 /** Rules that can be armed at once. */
 const MOST = 32
 
@@ -72,6 +84,11 @@ interface Armed extends KeptRule {
 
 const iso = (ms: number) => new Date(ms).toISOString()
 const MB = 2 ** 20
+
+function retryAfter(error: unknown): number {
+  const wait = error instanceof Problem ? error.more['retryAfterMs'] : undefined
+  return typeof wait === 'number' ? wait : RETRY_MS
+}
 
 /** Acts when what a major GC left fulfils a rule. */
 export class Rules {
@@ -135,10 +152,11 @@ export class Rules {
   }
 
   async #act(armed: Armed, why: Why): Promise<void> {
-    const { act, log, perProcess, now } = this.#options
+    const { log, perProcess, now } = this.#options
     const { rule } = armed
     const heavy = rule.action !== 'log'
-    armed.last = now()
+    const before = armed.last
+    armed.next = now() + rule.cooldownMs
     armed.hits = []
     delete armed.lastProblem
     if (heavy && this.#acts >= perProcess) {
@@ -148,26 +166,46 @@ export class Rules {
       return
     }
     armed.busy = true
+    armed.last = now()
     // Counted before: two rules may be fulfilled by one GC.
     if (heavy) this.#acts++
     armed.acted++
     this.#save()
     try {
       log(rule, why, 'acts')
-      if (!heavy) return
-      const { job } = await act(rule, why)
-      armed.lastJob = job
-      log(rule, why, 'acted', job)
+      if (heavy) await this.#start(armed, why)
     } catch (error) {
-      // Nothing was taken: it may try again after its cooldown.
+      // Nothing was taken.
       armed.acted--
       if (heavy) this.#acts--
+      if (before === undefined) delete armed.last
+      else armed.last = before
       armed.lastProblem = error instanceof Error ? error.message : String(error)
       log(rule, why, 'failed', armed.lastProblem)
     } finally {
       armed.busy = false
       this.#save()
     }
+  }
+
+  /** @throws What refused the job, or ended it without a result. */
+  async #start(armed: Armed, why: Why): Promise<void> {
+    const { act, log, now } = this.#options
+    const { rule } = armed
+    const { job, ended } = await act(rule, why).catch((error: unknown) => {
+      // Nothing has begun, so there is nothing to rest from.
+      armed.next = now() + Math.min(retryAfter(error), rule.cooldownMs)
+      throw error
+    })
+    armed.lastJob = job
+    log(rule, why, 'acted', job)
+    this.#save()
+    const { state = 'done', problem = {} } = await ended ?? {}
+    if (state === 'done') return
+    // It may have cost something: not at once again.
+    armed.next = now() + rule.cooldownMs
+    const { detail } = problem
+    throw new Error(`job ${job} ${state === 'cancelled' ? 'was cancelled' : 'failed'}: ${typeof detail === 'string' ? detail : 'without a reason'}`)
   }
 
   #save(): void {
@@ -186,9 +224,9 @@ export class Rules {
     return level > over ? `${when.series} ${Math.round(level / MB)} MB over ${named}` : undefined
   }
 
-  #state({ rule, acted, last }: Armed): RuleReport['state'] {
+  #state({ rule, acted, next = 0 }: Armed): RuleReport['state'] {
     if (acted >= rule.count) return 'spent'
-    return last !== undefined && this.#options.now() - last < rule.cooldownMs ? 'cooling' : 'armed'
+    return this.#options.now() < next ? 'cooling' : 'armed'
   }
 
   #expire(): void {
