@@ -34,7 +34,8 @@ export class Lingering {
 
   /** Not from the timer itself: when the loop was blocked, what ended them meanwhile has yet to be read. */
   #lookIn(ms: number): void {
-    this.#timer = setTimeout(() => setImmediate(() => this.#look()), ms)
+    // Never below zero, of which Node warns.
+    this.#timer = setTimeout(() => setImmediate(() => this.#look()), Math.max(ms, 1))
   }
 
   #look(): void {
