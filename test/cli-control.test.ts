@@ -72,6 +72,24 @@ test('what strangers wrote cannot steer a terminal, and is as it is in a pipe', 
   }
 })
 
+test('an answer that does not end is shown as it comes, on a terminal, too', async () => {
+  let end = () => {}
+  await using endpoint = new Endpoint({
+    'GET /gc/stream': (_, res) => {
+      res.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('event: gc\n\n')
+      end = () => res.end()
+    },
+  })
+  const where = await endpoint.listen()
+  for (const tty of [true, false]) {
+    const terminal = new Terminal({ tty })
+    const exited = terminal.run('ops', ...where, 'call', 'GET', '/gc/stream')
+    await terminal.stdout.says(/event: gc/)
+    end()
+    assert.equal(await exited, 0)
+  }
+})
+
 test('stack and eval show what the main thread says; an expression that throws ends with 1', async () => {
   await using endpoint = new Endpoint({
     'POST /stack': { state: 'running', busy: true, frames: [{ function: 'spin', file: '/app/a.js', line: 3, column: 7 }], takenAt: '', tookMs: 1 },

@@ -73,6 +73,22 @@ test("a certificate whose subject's name is another's fingerprint is not taken f
   assert.deepEqual([await enter('bob'), await enter('any', fingerprint256)], ['bob', fingerprint256])
 })
 
+test('of a client with a certificate who has hung up nobody asks for that certificate', async () => {
+  const listen = { port: 0, tls: { ...CERTIFICATE, ca: authority } }
+  const keeper = new Doorkeeper(settle({ listen, auth: { certificates: { bob: ['read'] } } }), undefined, () => {}, () => {})
+  const socket = {
+    encrypted: true, authorized: true, remoteAddress: '127.0.0.1', destroyed: false,
+    // As Node says it when the connection is gone.
+    getPeerCertificate: () => socket.destroyed ? null : { subject: { CN: 'bob' }, fingerprint256: 'AB', valid_to: 'Jan  1 00:00:00 2100 GMT' },
+  }
+  const req = { socket, headers: {} } as unknown as IncomingMessage
+  assert.equal((await keeper.admit(req, '/info')).name, 'bob')
+  assert.equal(keeper.knows(req.socket), true)
+  socket.destroyed = true
+  assert.equal(keeper.knows(req.socket), false)
+  await assert.rejects(keeper.admit(req, '/info'), { code: 'ERR_LAMEDUCK_OPS_TOKEN' })
+})
+
 test('a token is as good without a certificate, goes before one, and a wrong one is not made good by one', async () => {
   const { site, status, token } = await opened({ ann: ['read'] })
   assert.equal(await status('/gc', { method: 'POST', token }), 200)

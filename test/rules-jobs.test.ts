@@ -9,7 +9,6 @@ const MB = 2 ** 20
 
 for (const [state, problem, says] of [
   ['failed', { detail: 'requests are in flight' }, 'job j1 failed: requests are in flight'],
-  ['cancelled', { detail: 'the job was cancelled' }, 'job j1 was cancelled: the job was cancelled'],
 ] as const) {
   test(`a job that is ${state} is no act: it is given back, its reason is told, and the rule rests for its cooldown`, async () => {
     const clock = { now: 1_000 }
@@ -34,3 +33,17 @@ for (const [state, problem, says] of [
     assert.deepEqual(rules.list().map(({ state, acted }) => [state, acted]), [['spent', 1]])
   })
 }
+
+for (const [state, acts] of [['failed', 4], ['cancelled', 1]] as const) test(`a job that is ${state} each time it is tried is tried ${acts} times in all: each may have cost what a snapshot costs`, async () => {
+  const clock = { now: 1_000 }
+  let begun = 0
+  const rules = new Rules({ act: async () => ({ job: `j${++begun}`, ended: Promise.resolve({ state, problem: { detail: 'no space' } }) }), limit: 1_000 * MB, now: () => clock.now })
+  rules.arm(checkRule({ name: 'full', when: { series: 'usedHeap', overPercent: 70 }, action: 'snapshot' }), 'ann')
+  for (let hour = 0; hour < 24; hour++) {
+    rules.look({ at: clock.now, usedHeap: 800 * MB, forced: false } as Sample, 'steady')
+    await turn()
+    clock.now += 3_600_000
+  }
+  assert.equal(begun, acts)
+  assert.deepEqual([rules.list()[0]?.state, rules.left], ['spent', 9])
+})

@@ -33,7 +33,8 @@ function meter(artifact: Artifact, view: Live): Transform & { sum(): string; cou
 
 /** What is no file is not replaced by one: as root that would be the end of /dev/null. */
 function checkRegular(path: string): void {
-  const stats = statSync(path, { throwIfNoEntry: false })
+  if (!existsSync(path) && lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink()) throw usage(`-o: ${path} is a link that leads nowhere`)
+  const stats = existsSync(path) ? statSync(path) : undefined
   if (stats && !stats.isFile() && !stats.isDirectory()) throw usage(`-o: ${path} is no regular file`, '`-o - > FILE` writes to anything')
 }
 

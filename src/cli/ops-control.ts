@@ -121,13 +121,12 @@ Examples:
 async function showAnswer(desk: Desk, answer: IncomingMessage): Promise<void> {
   const { stdout } = desk.io
   const isJson = /^application\/json\b/.test(answer.headers['content-type'] ?? '')
-  if (!stdout.isTTY && (desk.json || !isJson)) {
-    for await (const chunk of answer as AsyncIterable<Buffer>) await write(stdout, chunk)
-    return
-  }
-  const text = await all(answer)
-  if (desk.json || !isJson) await write(stdout, harmless(text))
-  else await desk.print(details(JSON.parse(text) as unknown))
+  if (!desk.json && isJson) return desk.print(details(JSON.parse(await all(answer)) as unknown))
+  if (stdout.isTTY) {
+    // As it comes: an event stream does not end. By characters: a piece may end within one.
+    answer.setEncoding('utf8')
+    for await (const text of answer as AsyncIterable<string>) await write(stdout, harmless(text))
+  } else for await (const chunk of answer as AsyncIterable<Buffer>) await write(stdout, chunk)
 }
 
 /** What changes the process's course. */

@@ -304,7 +304,7 @@ type Functions = Pick<OpsOptions, 'auth' | 'lastReady' | 'logger' | 'loggers' | 
 /** Not the options as they are: a token that was given as such would be in every heap snapshot. */
 function functionsOf({ auth, lastReady, logger, loggers, metrics, onAudit }: OpsOptions): Functions {
   return {
-    ...(auth?.authorize && { auth: { authorize: auth.authorize } }),
+    ...(auth?.authorize && { auth: { authorize: auth.authorize.bind(auth) } }),
     ...(lastReady && { lastReady }),
     ...(logger && { logger }),
     ...(loggers && { loggers }),

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
-import type { TLSSocket } from 'node:tls'
+import type { PeerCertificate, TLSSocket } from 'node:tls'
 import type { AuthOptions, Settings } from '../options.ts'
 import { Buckets, Failures } from './buckets.ts'
 import { plainAddress } from './guard.ts'
@@ -98,7 +98,7 @@ export class Doorkeeper {
 
   /** Whether somebody was authorised on this connection who still is, and nobody failed since. */
   knows(socket: Socket): boolean {
-    return this.#known.get(socket)?.() === true
+    return !socket.destroyed && this.#known.get(socket)?.() === true
   }
 
   /** Who asks for what anybody may. */
@@ -174,10 +174,11 @@ export class Doorkeeper {
   #byCertificate(socket: Socket): Known | undefined {
     const { certificates } = this.#settings.auth
     const tls = socket as TLSSocket
-    if (!certificates || !tls.encrypted || !tls.authorized) return undefined
-    const { subject, fingerprint256, valid_to } = tls.getPeerCertificate()
+    // Of one that has been destroyed there is none any more.
+    if (!certificates || !tls.encrypted || !tls.authorized || tls.destroyed) return undefined
+    const { subject, fingerprint256, valid_to } = (tls.getPeerCertificate() ?? {}) as Partial<PeerCertificate>
     // A connection may live longer than the certificate it began with.
-    if (!subject || Date.parse(valid_to) < Date.now()) return undefined
+    if (!subject || !valid_to || Date.parse(valid_to) < Date.now()) return undefined
     // A subject may have several names; one that does is nobody.
     const names: unknown[] = [fingerprint256, subject.CN]
     const isOne = (name: unknown): name is string => typeof name === 'string' && Object.hasOwn(certificates, name)

@@ -86,6 +86,8 @@ class Door implements Endpoint {
   #closed: Promise<void> | undefined
   /** Requests whose client waits to be told to go on. */
   #expecting = new WeakSet<IncomingMessage>()
+  /** Upgraded connections that were let in: whether they still may is looked at by what lets them last. */
+  #lasting = new WeakSet<Socket>()
 
   constructor({ settings, routes, audit, authorize, log }: EndpointOptions) {
     this.#settings = settings
@@ -146,8 +148,10 @@ class Door implements Endpoint {
       if (req.headers.upgrade?.toLowerCase() !== 'websocket') throw new Problem(426, 'ERR_LAMEDUCK_OPS_UPGRADE', 'this upgrades to a WebSocket only')
       const params = checked({ path: match?.values ?? {}, query: target.query, body: undefined })
       const admit = this.#admitAgain(req, route, target)
+      this.#lasting.add(socket)
       await this.#calls.upgrade({ route, path: target.path, params, who, req, res, admit }, head)
     } catch (error) {
+      this.#lasting.delete(socket)
       const problem = this.#problemOf(error)
       this.#note(req, problem, visit)
       refuse(() => this.#refuseUpgrade(req, res, socket, problem))
@@ -163,7 +167,7 @@ class Door implements Endpoint {
       },
       upgrade: (req, socket, head, refuse) => void this.#upgrade(req, socket as Socket, head, {}, refuse),
       insider: socket => this.#keeper.insider(socket),
-      known: socket => this.#keeper.knows(socket),
+      known: socket => this.#lasting.has(socket) || this.#keeper.knows(socket),
       isAnybodys: req => this.#keeper.isAnybodys(req),
       refused: (socket, status, code) => {
         this.#refusals.count({ who: '-', from: socket ? neighbourhood(socket) : '-', status, code })

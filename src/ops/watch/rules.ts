@@ -45,6 +45,8 @@ interface KeptRule {
   next?: number
   lastJob?: string
   lastProblem?: string
+  /** How many of its jobs failed. */
+  failures?: number
 }
 
 /** The job that a rule has started, and how it ends. */
@@ -70,6 +72,9 @@ export interface RulesOptions {
   now?: () => number
 }
 
+/** So often a job that failed is no act, in the life of a rule: each may have cost what a snapshot costs. */
+const FORGIVEN = 3
+
 /** After a refusal that does not say for how long. */
 const RETRY_MS = 60_000
 
@@ -84,6 +89,9 @@ interface Armed extends KeptRule {
 
 const iso = (ms: number) => new Date(ms).toISOString()
 const MB = 2 ** 20
+
+/** Nothing came of it, and it counts all the same. */
+class Spent extends Error {}
 
 function retryAfter(error: unknown): number {
   const wait = error instanceof Problem ? error.more['retryAfterMs'] : undefined
@@ -175,11 +183,13 @@ export class Rules {
       log(rule, why, 'acts')
       if (heavy) await this.#start(armed, why)
     } catch (error) {
-      // Nothing was taken.
-      armed.acted--
-      if (heavy) this.#acts--
-      if (before === undefined) delete armed.last
-      else armed.last = before
+      if (!(error instanceof Spent)) {
+        // Nothing was taken.
+        armed.acted--
+        if (heavy) this.#acts--
+        if (before === undefined) delete armed.last
+        else armed.last = before
+      }
       armed.lastProblem = error instanceof Error ? error.message : String(error)
       log(rule, why, 'failed', armed.lastProblem)
     } finally {
@@ -194,7 +204,7 @@ export class Rules {
     const { rule } = armed
     const { job, ended } = await act(rule, why).catch((error: unknown) => {
       // Nothing has begun, so there is nothing to rest from.
-      armed.next = now() + Math.min(retryAfter(error), rule.cooldownMs)
+      armed.next = now() + retryAfter(error)
       throw error
     })
     armed.lastJob = job
@@ -205,7 +215,10 @@ export class Rules {
     // It may have cost something: not at once again.
     armed.next = now() + rule.cooldownMs
     const { detail } = problem
-    throw new Error(`job ${job} ${state === 'cancelled' ? 'was cancelled' : 'failed'}: ${typeof detail === 'string' ? detail : 'without a reason'}`)
+    const text = `job ${job} ${state === 'cancelled' ? 'was cancelled' : 'failed'}: ${typeof detail === 'string' ? detail : 'without a reason'}`
+    armed.failures = (armed.failures ?? 0) + 1
+    // Whoever called it off does not want it again.
+    throw state === 'cancelled' || armed.failures > FORGIVEN ? new Spent(text) : new Error(text)
   }
 
   #save(): void {
