@@ -140,3 +140,10 @@ export async function fake(options: Partial<SuperviseOptions> = {}, script = imp
   return { system, supervisor, steps }
 }
 
+/** Whoever was told to go goes, until there is nobody left who was. */
+export async function goOn(system: FakeSystem, times = 5): Promise<void> {
+  for (let i = 0; i < times; i++) {
+    await system.pass(600)
+    for (const proc of system.alive()) if (drains(proc) > 0) proc.exit(0)
+  }
+}

@@ -33,7 +33,7 @@ export class Crew implements Watcher {
   /** Told of every change of a state. */
   onChange = () => {}
   /** Told of a worker that served, and ended unasked. */
-  onCrash: (member: Member, why: string) => void = () => {}
+  onCrash: (member: Member, exit: Exit, why: string) => void = () => {}
   #settings: Settings
   #system: System
   #host: CrewHost
@@ -202,7 +202,7 @@ export class Crew implements Watcher {
     this.#host.step({ slot, pid, generation, what: unasked && !this.#stopping ? 'crashed' : 'exited', why })
     if (!unasked) return
     place.current = undefined
-    if (!this.#stopping) this.onCrash(member, why)
+    if (!this.#stopping) this.onCrash(member, exit, why)
     // Whoever is about to take over does so; if it fails, succeed() sees that nobody is here.
     if (!place.next) this.#restart(place, member)
   }

@@ -63,6 +63,13 @@ export class Rollout {
   /** One of those has died. */
   #casualty: ClusterError | undefined
   #cut = 0
+  /** Hears of each change of a worker's state. */
+  #changed = () => {}
+  #fell = () => {}
+  /** There is a casualty. */
+  #fallen = new Promise<void>(resolve => {
+    this.#fell = resolve
+  })
   #farewells: Promise<unknown>[] = []
   #waiting: Waiting
 
@@ -84,12 +91,16 @@ export class Rollout {
     let readyLeast = readyBefore
     this.#crew.onChange = () => {
       readyLeast = Math.min(readyLeast, this.#crew.ready)
+      this.#changed()
     }
-    this.#crew.onCrash = (member, why) => {
-      if (!this.#fresh.has(member) || member.provedAt === undefined) return
+    this.#crew.onCrash = (member, { code }, why) => {
+      // One that drained and left by its own wish has not failed.
+      const left = code === 0 && member.crash === undefined && member.ducks !== 'none' && member.ducks !== 'running'
+      if (left || !this.#fresh.has(member) || member.provedAt === undefined) return
       const afterMs = this.#system.now() - member.provedAt
       const what = `it was ready, and ended ${(afterMs / 1_000).toFixed(1)} s later with ${why}`
       this.#casualty ??= new ClusterError('ERR_LAMEDUCK_CLUSTER_DIED', `${nameOf(member)}: ${what}`)
+      this.#fell()
     }
     let failure: ClusterError | undefined
     let back = true
@@ -127,15 +138,20 @@ export class Rollout {
       await this.#replace(slot, release, canary ? member => this.#canary(slot, member) : undefined)
     }
     // Whoever waits for the end of a deploy wants the old release to be gone.
-    await Promise.all(this.#farewells)
+    await Promise.race([Promise.all(this.#farewells), this.#fallen])
     if (this.#casualty) throw this.#casualty
   }
 
   /** Nothing old is taken away while what took over before is not in order. */
   async #hold(member: Member, canary?: (member: Member) => Promise<void>): Promise<void> {
     await canary?.(member)
-    for (const one of this.#fresh) if (one.state === 'unready') await this.#readyAgain(one)
-    if (this.#casualty) throw this.#casualty
+    // The new one itself as well: what they all need may be away for a moment.
+    for (;;) {
+      const one = [...this.#fresh, member].find(({ state }) => state === 'unready')
+      if (this.#casualty) throw this.#casualty
+      if (!one) return
+      await this.#readyAgain(one)
+    }
   }
 
   async #readyAgain(member: Member): Promise<void> {
@@ -148,8 +164,15 @@ export class Rollout {
       })
     })
     try {
-      await Promise.race([member.readyAgain(), member.exited, late])
+      // Or whatever else becomes of it.
+      const changed = new Promise<void>(resolve => {
+        this.#changed = () => {
+          if (member.state !== 'unready') resolve()
+        }
+      })
+      await Promise.race([changed, late])
     } finally {
+      this.#changed = () => {}
       cancel()
       this.#waiting(undefined)
     }

@@ -349,7 +349,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   }
 
   ending(): void {
-    for (const res of this.responses()) if (!res.writableFinished) (cut ??= new WeakSet()).add(res)
+    for (const res of this.responses()) if (!res.writableEnded || res.writableLength > 0 || !res.socket) (cut ??= new WeakSet()).add(res)
   }
 
   /** Its socket is another connection from now on: a tunnel that is handed to a server, or what a PROXY header stood before. */

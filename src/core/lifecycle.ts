@@ -110,6 +110,7 @@ class Lifecycle {
     // After a crash the first one is what a supervisor sends to a process that it sees leaving: no reason to cut it.
     if (this.#reason === CRASH) {
       this.#reason = `${CRASH} and ${reason}`
+      this.#first = { signal, at: performance.now() }
       return
     }
     if (this.#reason !== undefined) {

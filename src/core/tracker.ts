@@ -270,7 +270,10 @@ export class Tracker implements Tracking {
   #secured(socket: Socket): void {
     const connection = this.#handshakes.done(socket, this.connections)
     if (connection) connection.secured(socket)
-    else this.#track(socket)
+    else {
+      connectionOf(socket)?.handedOn()
+      this.#track(socket)
+    }
   }
 
   /** What was a connection by now turns out to be a session. One from before wrap() shows itself with its next stream. */
