@@ -56,7 +56,7 @@ export class Side {
   #start = 0
 
   constructor(library: string, whose: 'original' | 'drop-in', env: NodeJS.ProcessEnv = {}) {
-    this.child = new Child('drop-in-server.ts', [library, whose], { ipc: true, env })
+    this.child = new Child('drop-in-server.ts', [library, whose], { ipc: true, env, peer: whose === 'original' })
     this.child.process.on('message', (message: Told) => {
       if (message.start !== undefined && message.start < this.#start) return
       this.#told.push(message)

@@ -16,5 +16,6 @@ export function lookForWarnings(stderr: string): void {
 
 /** For `after()`: none came, here or in a child. */
 export function assertNoWarnings(): void {
-  assert.deepEqual(heard.splice(0), [], 'warnings of Node that users would see, too')
+  // The runner names the file in which the hook is written, which is a helper.
+  assert.deepEqual(heard.splice(0), [], `${process.argv[1]}: warnings of Node that users would see, too`)
 }

@@ -23,7 +23,7 @@ test('a new worker that dies before the reload is over: the old ones that are le
   await goOn(system)
   const { outcome, code, reason } = await reload
   assert.deepEqual([outcome, code], ['rolled-back', 'ERR_LAMEDUCK_CLUSTER_DIED'])
-  assert.match(reason ?? '', /^worker 0 \(pid 4, generation 2\): it was ready, and ended 0\.\d s later with exit code 1: Error: late\\x0abug$/)
+  assert.match(reason ?? '', /^worker 0 \(pid 4, generation 2\): it was ready, and ended 0\.\d s later with exit code 1: Error: late\\u000abug$/)
   assert.deepEqual([second, third].map(drains), [0, 0])
   assert.deepEqual(supervisor.status().workers.map(({ slot, generation, state }) => [slot, generation, state]), [[0, 1, 'ready'], [1, 1, 'ready'], [2, 1, 'ready']])
 })

@@ -89,7 +89,7 @@ test('a second signal kills: 128 + n', () => Process.run(async it => {
   await it.gone()
 }))
 
-test('SIGTERM twice at once, as timeout and npm send it, is one: what is in flight is answered, exit code 0', () => Process.run(async it => {
+test('SIGTERM twice at once, to the process and to its group, is one: what is in flight is answered, exit code 0', () => Process.run(async it => {
   const client = await it.ask('/slow?ms=1000')
   it.child.kill('SIGTERM')
   await new Promise(resolve => setTimeout(resolve, 5))

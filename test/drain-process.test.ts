@@ -108,7 +108,7 @@ describe('the process', { concurrency: 3 }, () => {
   }
 
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    test(`${signal} twice at once, as timeout and npm send it, is one: what is in flight is answered, exit 0`, () => service({}, async ({ child, client, report }) => {
+    test(`${signal} twice at once, to the process and to its group, is one: what is in flight is answered, exit 0`, () => service({}, async ({ child, client, report }) => {
       await busy(client, '/slow')
       child.kill(signal)
       await sleep(5)

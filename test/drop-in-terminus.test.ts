@@ -41,7 +41,7 @@ function scenario(name: string, how: TerminusService, run: (service: Service) =>
 
 async function serve(whose: Whose, how: TerminusService, run: (service: Service) => Promise<string>): Promise<string> {
   const shell = how.first ? { shell: `exec ${UNSHARE.join(' ')} "$0" "$@"` } : {}
-  const child = new Child('drop-in-terminus.ts', [whose, JSON.stringify(how)], shell)
+  const child = new Child('drop-in-terminus.ts', [whose, JSON.stringify(how)], { ...shell, peer: whose === 'original' })
   const clients: Client[] = []
   const open = async (server = 0) => {
     const client = await Client.open({ host: '127.0.0.1', port: Number(await child.says(new RegExp(`^port${server} (\\d+)`, 'm'))) })

@@ -1,9 +1,10 @@
+import { count } from '../core/count.ts'
+import { printable } from '../core/printable.ts'
 import { ClusterError, type ClusterErrorCode } from './errors.ts'
 import { isOurs, SETTINGS, type DuckState, type FromWorker, type ToWorker, type Vitals, type WorkerSettings } from './messages.ts'
 import { LAST_MS, type Settings } from './options.ts'
 import type { Release } from './release.ts'
 import type { Exit, Proc, System } from './system.ts'
-import { count, tame } from './words.ts'
 
 /**
  * starting: not ready yet; ready: listens, is ready, and was so for `readyMs`; unready: proved, but its readiness fails now;
@@ -38,6 +39,9 @@ export interface Farewell {
   /** It left in time, with 0 (or by the signal, where nobody handles that), and its drain was not cut. */
   clean: boolean
 }
+
+/** What a worker said: its application chose the words, and may be anything. */
+const tame = (text: unknown) => printable(String(text), 300)
 
 let serial = 0
 
@@ -120,6 +124,11 @@ export class Member {
   /** What there is to say of its end, beside how it exited. */
   get remark(): string | undefined {
     return this.crash ?? this.#overdue ?? (this.#farewell && this.ducks === 'aborted' ? 'its drain was cut' : undefined)
+  }
+
+  /** As messages name it. */
+  get title(): string {
+    return `worker ${this.slot} (pid ${this.pid}, generation ${this.release.generation})`
   }
 
   /** Why it is not ready. */
@@ -287,7 +296,7 @@ export class Member {
     this.#late()
     this.#word()
     this.#calm?.()
-    this.#proved.reject(new ClusterError(code, `worker ${this.slot} (pid ${this.pid}, generation ${this.release.generation}): ${what}`))
+    this.#proved.reject(new ClusterError(code, `${this.title}: ${what}`))
   }
 
   #exit(exit: Exit): void {

@@ -1,3 +1,4 @@
+import { Latch } from '../core/latch.ts'
 import type { Crew } from './crew.ts'
 import { ClusterError, clusterError, type ClusterErrorCode } from './errors.ts'
 import type { Member } from './member.ts'
@@ -36,8 +37,6 @@ interface Tally {
   errors: number
 }
 
-const nameOf = ({ slot, pid, release: { generation } }: Member) => `worker ${slot} (pid ${pid}, generation ${generation})`
-
 const beingReplaced = ({ index }: Slot) => `worker ${index} is being replaced already`
 
 const share = ({ requests, errors }: Tally) => (requests === 0 ? 0 : errors / requests)
@@ -65,11 +64,8 @@ export class Rollout {
   #cut = 0
   /** Hears of each change of a worker's state. */
   #changed = () => {}
-  #fell = () => {}
   /** There is a casualty. */
-  #fallen = new Promise<void>(resolve => {
-    this.#fell = resolve
-  })
+  #fallen = new Latch()
   #farewells: Promise<unknown>[] = []
   #waiting: Waiting
 
@@ -99,8 +95,8 @@ export class Rollout {
       if (left || !this.#fresh.has(member) || member.provedAt === undefined) return
       const afterMs = this.#system.now() - member.provedAt
       const what = `it was ready, and ended ${(afterMs / 1_000).toFixed(1)} s later with ${why}`
-      this.#casualty ??= new ClusterError('ERR_LAMEDUCK_CLUSTER_DIED', `${nameOf(member)}: ${what}`)
-      this.#fell()
+      this.#casualty ??= new ClusterError('ERR_LAMEDUCK_CLUSTER_DIED', `${member.title}: ${what}`)
+      this.#fallen.open()
     }
     let failure: ClusterError | undefined
     let back = true
@@ -138,7 +134,7 @@ export class Rollout {
       await this.#replace(slot, release, canary ? member => this.#canary(slot, member) : undefined)
     }
     // Whoever waits for the end of a deploy wants the old release to be gone.
-    await Promise.race([Promise.all(this.#farewells), this.#fallen])
+    await Promise.race([Promise.all(this.#farewells), this.#fallen.opened])
     if (this.#casualty) throw this.#casualty
   }
 
@@ -150,21 +146,21 @@ export class Rollout {
       const one = [...this.#fresh, member].find(({ state }) => state === 'unready')
       if (this.#casualty) throw this.#casualty
       if (!one) return
-      await this.#readyAgain(one)
+      await this.#steady(one)
     }
   }
 
-  async #readyAgain(member: Member): Promise<void> {
+  /** Waits until it is ready again, or something else becomes of it. @throws {ClusterError} `ERR_LAMEDUCK_CLUSTER_UNREADY` after `readyTimeoutMs`. */
+  async #steady(member: Member): Promise<void> {
     const { readyTimeoutMs } = this.#settings
     this.#waiting(`worker ${member.slot} (pid ${member.pid}) is not ready any more: ${member.why}`)
     let cancel = () => {}
     const late = new Promise<never>((_, reject) => {
       cancel = this.#system.after(readyTimeoutMs, () => {
-        reject(new ClusterError('ERR_LAMEDUCK_CLUSTER_UNREADY', `${nameOf(member)}: it was ready, and then not for ${readyTimeoutMs} ms: ${member.why}`))
+        reject(new ClusterError('ERR_LAMEDUCK_CLUSTER_UNREADY', `${member.title}: it was ready, and then not for ${readyTimeoutMs} ms: ${member.why}`))
       })
     })
     try {
-      // Or whatever else becomes of it.
       const changed = new Promise<void>(resolve => {
         this.#changed = () => {
           if (member.state !== 'unready') resolve()

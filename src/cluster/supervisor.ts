@@ -9,6 +9,7 @@
  * - A worker that is told to go is gone at its deadline + 2 s at the latest.
  * - The supervisor ends only when it was told to, when its first worker never got ready, or when every slot was given up.
  */
+import { count } from '../core/count.ts'
 import { Control } from './control.ts'
 import { Crew } from './crew.ts'
 import { ClusterError, clusterError } from './errors.ts'
@@ -24,7 +25,6 @@ import { workersOf, type Status } from './status.ts'
 import { narrate, say, type Step } from './step.ts'
 import type { System } from './system.ts'
 import { Turns, Wait, type Waiting } from './turn.ts'
-import { count } from './words.ts'
 
 /** How a supervisor ended. */
 export interface StopReport {

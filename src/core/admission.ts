@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
-import { setAside } from './connection.ts'
+import { setAside } from './served.ts'
 import { contain } from './contain.ts'
 import { sendJson } from './json.ts'
 import type { Settings } from './options.ts'

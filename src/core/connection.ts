@@ -7,15 +7,10 @@ import type { Lingerer, Lingering } from './lingering.ts'
 import type { Partings, Upgraded } from './partings.ts'
 import type { Recent, Settling } from './recent.ts'
 import { ageOf, carrierOf, obituary, pathOf, type Destroyed, type InFlight } from './report.ts'
+import { noteCut, wasServed } from './served.ts'
 import type { Tracked } from './tracked.ts'
 import { hold, holderOf, letGo, restore, type Holder } from './tracked-socket.ts'
 import { wireOf } from './websocket.ts'
-
-/** On a response that is not the application's (health, 503): not counted as served. */
-const ASIDE = Symbol('lameduck.aside')
-
-type Aside = { [ASIDE]?: true }
-type TrackedResponse = ServerResponse & Aside & { stream?: Aside }
 
 /**
  * handshake: TCP is there, TLS not yet         -> fresh
@@ -55,17 +50,6 @@ export function connectionOf(socket: Socket | null): Connection | undefined {
   return holder instanceof Connection ? holder : undefined
 }
 
-/** Leaves a response out of the count of what the application served. */
-export function setAside(res: object): void {
-  // Of an HTTP/2 response it is the stream that is tracked.
-  ;((res as TrackedResponse).stream ?? (res as TrackedResponse))[ASIDE] = true
-}
-
-/** Whether a response, or an HTTP/2 stream, was left out. */
-export function isAside(res: object): boolean {
-  return (res as TrackedResponse)[ASIDE] === true
-}
-
 // Shared by all requests: a closure for each would be felt.
 function onResponseClose(this: ServerResponse): void {
   connectionOf(this.req.socket)?.responded(this)
@@ -92,9 +76,6 @@ const upgrades = new WeakMap<Connection, Pick<IncomingMessage, 'method' | 'url'>
 
 /** Those on which a response that says `Connection: close` is on its way (RFC 9112 §9.6); once there is one. */
 let farewells: WeakSet<Connection> | undefined
-
-/** Responses that went down with their socket: Node 20 says of them that they are finished. Once there is one. */
-let cut: WeakSet<ServerResponse> | undefined
 
 /** The responses that came before the last one and have not closed yet, oldest first; of those connections whose clients pipeline. */
 const pipelined = new WeakMap<Connection, ServerResponse[]>()
@@ -349,7 +330,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   }
 
   ending(): void {
-    for (const res of this.responses()) if (!res.writableEnded || res.writableLength > 0 || !res.socket) (cut ??= new WeakSet()).add(res)
+    this.responses().forEach(noteCut)
   }
 
   /** Its socket is another connection from now on: a tunnel that is handed to a server, or what a PROXY header stood before. */
@@ -410,7 +391,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   }
 
   #served(res: ServerResponse): void {
-    if (res.writableFinished && !isAside(res) && !cut?.has(res)) this.#tracking.served()
+    if (wasServed(res)) this.#tracking.served()
   }
 
   /** What comes from here on is another request, and half a head of that gets its time. */

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { setAside } from './connection.ts'
+import { setAside } from './served.ts'
 import { contain } from './contain.ts'
 import { sendJson } from './json.ts'
 import type { Check, HealthOptions } from './options.ts'

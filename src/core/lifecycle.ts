@@ -31,7 +31,7 @@ function isCtrlC(signal: NodeJS.Signals, lameduckMs: number): boolean {
 
 const CRASH = 'uncaught exception'
 
-/** The same signal again within this is no second one: `timeout` sends it to the process and to its group, and so does npm after a Ctrl-C, in effect. */
+/** The same signal again within this is no second one: some send it to a process and to its group, as GNU `timeout` does. */
 export const DOUBLED_MS = 250
 
 /** How long the process waits for what is done last. */

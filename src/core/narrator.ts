@@ -1,4 +1,5 @@
 import { contain } from './contain.ts'
+import { count } from './count.ts'
 import type { Emitter, Fault, Progress } from './events.ts'
 import type { DrainOptions, Logger } from './options.ts'
 import type { DrainReport, HookReport, Stats } from './report.ts'
@@ -7,10 +8,6 @@ import type { DrainReport, HookReport, Stats } from './report.ts'
 const NAMED = 3
 
 const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`
-
-function count(n: number, noun: string): string {
-  return `${n} ${noun}${n === 1 ? '' : 's'}`
-}
 
 function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)

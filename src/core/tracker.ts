@@ -6,7 +6,7 @@ import tls from 'node:tls'
 import { Admission } from './admission.ts'
 import { Clearing } from './clearing.ts'
 import { compat } from './compat.ts'
-import { Connection, connectionOf, isAside, type Tracking } from './connection.ts'
+import { Connection, connectionOf, type Tracking } from './connection.ts'
 import { endEventStream, isEventStream } from './event-stream.ts'
 import { sayClose } from './farewell.ts'
 import { Handshakes } from './handshakes.ts'
@@ -20,6 +20,7 @@ import { Partings, type Upgraded } from './partings.ts'
 import { Recent } from './recent.ts'
 import type { Counters, Destroyed } from './report.ts'
 import { Session, sessionOf, socketOf } from './session.ts'
+import { isAside } from './served.ts'
 import type { Tracked } from './tracked.ts'
 import { askIdle } from './tracked-socket.ts'
 import { tunnelOf } from './tunnel.ts'
@@ -262,7 +263,6 @@ export class Tracker implements Tracking {
   #connected(socket: Socket): void {
     this.counters.accepted++
     this.acceptedAt = performance.now()
-    connectionOf(socket)?.handedOn()
     if (this.#secure) this.#handshakes.began(this.#track(socket, true))
     else this.#track(socket)
   }
@@ -270,10 +270,7 @@ export class Tracker implements Tracking {
   #secured(socket: Socket): void {
     const connection = this.#handshakes.done(socket, this.connections)
     if (connection) connection.secured(socket)
-    else {
-      connectionOf(socket)?.handedOn()
-      this.#track(socket)
-    }
+    else this.#track(socket)
   }
 
   /** What was a connection by now turns out to be a session. One from before wrap() shows itself with its next stream. */
@@ -308,6 +305,8 @@ export class Tracker implements Tracking {
   }
 
   #track(socket: Socket, handshake = false): Connection {
+    // Of which it was a tunnel, or half of this very one.
+    connectionOf(socket)?.handedOn()
     const connection = new Connection(socket, this, handshake)
     this.connections.add(connection)
     this.clearing.wake()

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import { LameduckError } from '../core/index.ts'
-import { printable } from './http/printable.ts'
+import { printable } from '../core/printable.ts'
 import { Problem } from './http/problem.ts'
 import { SCOPES, type Param, type Reply, type Route, type Scope } from './http/route.ts'
 import { Router } from './http/router.ts'

@@ -171,8 +171,8 @@ function settleHeap(heap: unknown): Settings['heap'] {
   return all
 }
 
-/** @param known Names of all checks; a group with another one would fail for ever. */
-function settleHealth(health: unknown, known: readonly string[]): Settings['health'] {
+/** @param known Names of all checks: a group with another one would fail for ever. Undefined: a duck of an older copy of the package does not tell. */
+function settleHealth(health: unknown, known: readonly string[] | undefined): Settings['health'] {
   checkKeys('options.health', health, DEFAULTS.health)
   const all = { ...DEFAULTS.health, ...given(health as object) } as Settings['health']
   checkDuration('options.health.stuckMs', all.stuckMs)
@@ -182,6 +182,7 @@ function settleHealth(health: unknown, known: readonly string[]): Settings['heal
     check('options.health.groups', name, /^[\w-]{1,64}$/.test(name), 'names of letters, digits, _ and -, 64 at most')
     const names = Array.isArray(checks) && checks.length > 0 && checks.every(check => typeof check === 'string')
     check(`options.health.groups.${name}`, checks, names, 'an array of names of checks')
+    if (!known) continue
     const missing = (checks as string[]).find(one => !known.includes(one))
     check(`options.health.groups.${name}`, missing, missing === undefined, known.length > 0 ? `names of checks of the duck's health: ${known.join(', ')}` : "none: the duck's health has no checks")
   }
@@ -246,7 +247,7 @@ export function settle(options: OpsOptions = {}): Settings {
     heap: settleHeap(own.heap ?? {}),
     audit: settleAudit(own.audit),
     ownAudit: own.audit === undefined,
-    health: settleHealth(own.health ?? {}, own.duck?.checks ?? []),
+    health: settleHealth(own.health ?? {}, own.duck ? own.duck.checks as string[] | undefined : []),
     metrics: own.metrics !== undefined,
     rules: own.rules ?? [],
     ...flags,

@@ -1,6 +1,6 @@
 import { AuditFile } from './audit-file.ts'
 import type { Audit, AuditEntry } from './audit.ts'
-import { printable } from './printable.ts'
+import { printable } from '../../core/printable.ts'
 
 /** How many entries `recent()` has. */
 const RECENT = 500

@@ -8,8 +8,3 @@ export function printable(text: string, longest = LONGEST): string {
   const short = text.length > longest ? `${text.slice(0, longest)}…` : text
   return short.replace(HIDDEN, char => `\\u${(char.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`)
 }
-
-/** A path of somebody who is refused: what may be a token that went astray is left out. */
-export function maskedPath(path: string): string {
-  return printable(path.slice(0, 200)).replace(/[A-Za-z0-9\-._~+=%]{32,}/g, '…')
-}
