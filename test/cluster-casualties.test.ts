@@ -91,3 +91,31 @@ test('what all new workers need is away for a moment, and one new worker that le
   const { outcome, reason } = await reload
   assert.equal(outcome, 'reloaded', reason)
 })
+
+test('a new worker that is not ready any more and then leaves by its own wish: another one takes its place, and the reload goes on', async () => {
+  const { system, supervisor } = await fake({ readyMs: 0, workers: 2, readyTimeoutMs: 60_000, stuckMs: 600_000 })
+  const reload = supervisor.reload()
+  await system.pass(10)
+  const [, old, first] = system.procs as [FakeProc, FakeProc, FakeProc]
+  first.ready(false)
+  system.procs[0]!.exit(0)
+  await system.pass(1_000)
+  assert.equal(drains(old), 0)
+  first.says({ lameduck: 'state', state: 'drained' })
+  first.exit(0)
+  await system.pass(5_000)
+  await goOn(system)
+  const { outcome, reason } = await reload
+  assert.equal(outcome, 'reloaded', reason)
+  assert.equal(drains(old), 1)
+  assert.deepEqual(supervisor.status().workers.map(({ generation, state }) => [generation, state]), [[2, 'ready'], [2, 'ready']])
+})
+
+test('while all of it stops, no slot says that a worker comes back', async () => {
+  const { system, supervisor } = await fake({ readyMs: 0, workers: 2, stuckMs: 600_000 })
+  void supervisor.stop()
+  await system.pass(10)
+  system.procs[0]!.exit(0)
+  await system.pass(10)
+  assert.deepEqual(supervisor.status().workers.map(({ slot, state }) => [slot, state]), [[1, 'retiring']])
+})

@@ -2,12 +2,15 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import http from 'node:http'
+import https from 'node:https'
 import net, { type Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { test } from 'node:test'
+import tls from 'node:tls'
 import { wrap, type Duck } from '../src/core/index.ts'
 import { turns } from './_scenario.ts'
-import { addressOf, listen } from './_world.ts'
+import { until } from './_until.ts'
+import { addressOf, CERTIFICATE, listen } from './_world.ts'
 
 const GET = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
 
@@ -92,6 +95,34 @@ for (const [to, secondOf] of Object.entries(seconds)) test(`a tunnel that is han
   const reports = await Promise.all([...ducks].map(one => one.drain()))
   for (const { outcome, durationMs, destroyed } of reports) assert.deepEqual([outcome, destroyed, durationMs < 4_000], ['clean', [], true])
   await ended
+})
+
+test('a TLS connection that is handed to another server once it is secure: nothing of it is left when its client has gone, and a drain answers what is in flight', async () => {
+  const first = https.createServer(CERTIFICATE, (_, res) => res.end('first'))
+  const second = https.createServer(CERTIFICATE, (_, res) => setTimeout(() => res.end('second'), 100))
+  const [answers] = first.listeners('secureConnection')
+  first.off('secureConnection', answers as () => void)
+  const duck = wrap(first, { signals: false, lameduckMs: 0, deadlineMs: 20_000 })
+  duck.add(second)
+  first.on('secureConnection', (socket: Socket) => second.emit('secureConnection', socket))
+  await listen(first)
+  const open = async () => {
+    const client = tls.connect({ ...addressOf(first) as net.NetConnectOpts, rejectUnauthorized: false })
+    client.on('error', () => {})
+    client.write(GET)
+    assert.match(String((await once(client, 'data') as [Buffer])[0]), /second/)
+    return client
+  }
+  ;(await open()).destroy()
+  await until(() => duck.stats().connections.total === 0, 'no connection is known')
+  const client = await open()
+  assert.equal(duck.stats().connections.total, 1)
+  client.write(GET)
+  await until(() => duck.stats().inFlight.length === 1, 'the second request is in flight')
+  const [answer, { outcome, destroyed }] = await Promise.all([once(client, 'data') as Promise<[Buffer]>, duck.drain()])
+  assert.match(String(answer[0]), /second/)
+  assert.deepEqual([outcome, destroyed], ['clean', []])
+  client.destroy()
 })
 
 test('connections that are announced once more, as behind a PROXY header: each is there once', async () => {

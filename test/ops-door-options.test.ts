@@ -80,6 +80,11 @@ const bad: [options: unknown, ...words: string[]][] = [
   ...['eval', 'page', 'thread'].map((name): [unknown, ...string[]] => [{ [name]: 'yes' }, `options.${name}`, "'yes'"]),
 ]
 
+test('ops: a duck of an older copy of the package, which does not tell its checks, may have any in a group', () => {
+  const older = { ...duck, checks: undefined } as unknown as NonNullable<OpsOptions['duck']>
+  assert.ok(settle({ duck: older, health: { groups: { startup: ['database', 'cache'] } } }))
+})
+
 const short = (text: string) => (text.length > 160 ? `${text.slice(0, 160)}…` : text)
 
 for (const [options, ...words] of bad) {

@@ -31,7 +31,7 @@ function describe(path: string, { ready, checks }: Answer): string | undefined {
 
 /** Finds out whether this worker may be counted on: it listens everywhere it wants to, and every wrapped server says that it is ready. */
 export class Readiness {
-  #servers: Servers
+  #servers: Pick<Servers, 'all' | 'state'>
   #path: string | false | undefined
   #tell: (verdict: Verdict) => void
   #said: Verdict | undefined
@@ -42,7 +42,7 @@ export class Readiness {
   #unreadySince = performance.now()
 
   /** @param path Where to ask; undefined: where `wrap()` answers. */
-  constructor(servers: Servers, path: string | false | undefined, tell: (verdict: Verdict) => void) {
+  constructor(servers: Pick<Servers, 'all' | 'state'>, path: string | false | undefined, tell: (verdict: Verdict) => void) {
     this.#servers = servers
     this.#path = path
     this.#tell = tell

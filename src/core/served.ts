@@ -21,7 +21,7 @@ export function isAside(res: object): boolean {
 
 /** Of a response whose socket is about to be destroyed: whether something of it has not been sent. */
 export function noteCut(res: ServerResponse): void {
-  if (!res.writableEnded || res.writableLength > 0 || !res.socket) (cut ??= new WeakSet()).add(res)
+  if (!res.writableEnded || res.writableLength > 0) (cut ??= new WeakSet()).add(res)
 }
 
 /** Of one that has closed. */
