@@ -5,10 +5,12 @@ import http from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Worker } from 'node:worker_threads'
 import { WebSocket, type RawData } from 'ws'
 import { wrap } from '../src/core/index.ts'
 import { ops } from '../src/ops/index.ts'
+import { Child } from './_child.ts'
 import { ask, askUntil, freshToken } from './_ops.ts'
 
 const auth = (token: string) => ({ tokens: [{ name: 'operator', scopes: ['read' as const, 'control' as const], token }] })
@@ -138,4 +140,51 @@ test('/metrics has what the application adds, beside counters that say so', asyn
   const found = await askUntil(address, '/metrics', { token }, ({ text }) => text.includes('own_metric 7'))
   assert.match(found.text, /^# TYPE lameduck_gc_total counter$/m)
   await endpoint.close()
+})
+
+test('/metrics when those of the application fail: lameduck\'s own come, one of them says so, and the logger hears why, once', async () => {
+  const token = freshToken()
+  const warnings: string[] = []
+  const wanted: (() => unknown)[] = [() => 'own_metric 7', () => Promise.reject(new Error('no such register')), () => ({ not: 'text' })]
+  let now = 0
+  const endpoint = ops({
+    listen: { port: 0 }, audit: false, auth: auth(token), logger: { warn: message => void warnings.push(message) },
+    metrics: () => wanted[now]?.() as string,
+  })
+  const { address } = await endpoint.ready
+  try {
+    await askUntil(address, '/metrics', { token }, ({ text }) => text.includes('lameduck_app_metrics_up 1\n') && text.includes('own_metric 7'))
+    for (now = 1; now < wanted.length; now++) {
+      for (const _ of [1, 2]) {
+        const { status, text } = await askUntil(address, '/metrics', { token }, answer => answer.text.includes('lameduck_app_metrics_up 0\n'))
+        assert.equal(status, 200)
+        assert.match(text, /^lameduck_state_age_seconds /m)
+        assert.doesNotMatch(text, /own_metric|object Object/)
+      }
+    }
+    assert.deepEqual(warnings, [
+      'lameduck: metrics failed: no such register',
+      'lameduck: metrics failed: returned object; allowed: a string, or a promise of one',
+    ])
+  } finally {
+    await endpoint.close()
+  }
+})
+
+test('an application that goes on loading for longer than an endpoint may take to start: that answers meanwhile, and has started', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-slow-'))
+  const path = join(folder, 'ops.sock')
+  const child = new Child('ops-slow-start.ts', [path])
+  try {
+    await child.says(/^loading$/m)
+    let answer: Awaited<ReturnType<typeof ask>> | undefined
+    while (!answer) answer = await ask({ path }, '/livez').catch(() => sleep(50, undefined))
+    assert.ok([200, 503].includes(answer.status), `${answer.status}`)
+    assert.doesNotMatch(child.stdout, /loaded/)
+    await child.says(/^ready$/m)
+    assert.equal(child.stderr, '')
+  } finally {
+    await child.close()
+    rmSync(folder, { recursive: true })
+  }
 })

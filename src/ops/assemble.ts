@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import v8 from 'node:v8'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { customRoute, type CustomSign, type OwnRoute } from './custom.ts'
 import { gcLog } from './gc/log.ts'
@@ -34,6 +33,8 @@ import type { RulesLedger } from './watch/rules.ts'
 /** What the main thread tells an endpoint that is to open. */
 export interface Opening {
   custom: CustomSign[]
+  /** Of the main thread, bytes. Told, not asked for: a main thread that is still loading the application answers nobody. */
+  heapLimit: number
   /** Of the thread before, which crashed: its jobs, its rules. */
   ledger?: Ledger | undefined
   rules?: RulesLedger | undefined
@@ -86,7 +87,7 @@ interface Open {
   close(): Promise<void>
 }
 
-async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean, { custom, ledger, rules }: Opening): Promise<Open> {
+async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean, { custom, heapLimit, ledger, rules }: Opening): Promise<Open> {
   const log = (message: string) => main.tell('log', message)
   const audit = createAudit({ file: settings.audit, isOurs: settings.ownAudit, onEntry: (entry: AuditEntry) => main.tell('audit', entry), log })
   const artifacts = await openArtifacts(settings.files)
@@ -97,7 +98,6 @@ async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker
     onLedger: kept => main.tell('jobs', kept),
     onChange: ({ id, kind, by, state, problem }, from) => note({ event: 'job', who: by, from, job: id, kind, state, ...(typeof problem?.code === 'string' && { code: problem.code }) }),
   })
-  const { heap_size_limit: heapLimit } = worker ? await main.call<{ heap_size_limit: number }>('heap.statistics') : v8.getHeapStatistics()
   const connect = connector(worker)
   const bench: Bench = { main, settings, worker, connect, sampler: new HeapSampler(connect), view: new View(main, heartbeat), audit, jobs, artifacts, heapLimit }
   const made = parts(bench, rules).map(part => part(bench))

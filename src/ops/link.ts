@@ -83,10 +83,18 @@ export class Link {
       }
       const cancel = () => giveUp(new Problem(503, 'ERR_LAMEDUCK_OPS_CANCELLED', `${name} was cancelled`))
       const tells = beginMs !== timeoutMs
-      const wait = (ms: number, what: string) => ms > 0 ? setTimeout(() => giveUp(blocked(`did not ${what} within ${ms} ms`)), ms) : undefined
-      let timer = wait(beginMs, tells ? 'begin' : 'answer')
+      const wait = (ms: number, what: string) => {
+        if (ms === 0) return undefined
+        // Not from the timer itself: when it was this side that was blocked, the answer is there, and is read before the check.
+        const mine = setTimeout(() => setImmediate(() => {
+          if (timer === mine) giveUp(blocked(`did not ${what} within ${ms} ms`))
+        }), ms)
+        return mine
+      }
+      let timer: NodeJS.Timeout | undefined = wait(beginMs, tells ? 'begin' : 'answer')
       const over = () => {
         clearTimeout(timer)
+        timer = undefined
         signal?.removeEventListener('abort', cancel)
         this.#waiting.delete(id)
       }

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import { statSync, unlinkSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
+import v8 from 'node:v8'
 import { LameduckError, type Duck } from '../core/index.ts'
 import { lastly } from '../core/lifecycle.ts'
 import { CustomRoutes, type CustomRoute } from './custom.ts'
@@ -203,7 +204,7 @@ export class Ops {
     this.#stopOutposts = this.#outposts(thread.link)
     try {
       const opened = await Promise.race([
-        thread.link.call<Opened>('open', { custom: this.#custom.signs, rules: this.#rules, ledger: this.#ledger } satisfies Opening, { timeoutMs: START_MS }),
+        thread.link.call<Opened>('open', { custom: this.#custom.signs, heapLimit: v8.getHeapStatistics().heap_size_limit, rules: this.#rules, ledger: this.#ledger } satisfies Opening, { timeoutMs: START_MS }),
         thread.ended.then(error => Promise.reject(error ?? new Error('its thread has ended'))),
       ])
       this.#address = opened.address

@@ -156,7 +156,8 @@ export interface OpsOptions {
   loggers?: Record<string, Leveled>
   /** Hears of what goes wrong with the endpoint itself. Default a process warning. */
   logger?: Pick<Logger, 'warn'>
-  /** The application's own metrics, in Prometheus' text format: `() => register.metrics()` of prom-client. Missing while the main thread is blocked. */
+  /** The application's own metrics, in Prometheus' text format: `() => register.metrics()` of prom-client. Missing while the main thread is blocked, and when they
+   *  fail (the logger hears of that): `lameduck_app_metrics_up` is 0 then. */
   metrics?: () => string | Promise<string>
   /** Armed from the start; see docs/leak-watch.md. More with `ops.rules`. */
   rules?: readonly RuleInput[]

@@ -13,7 +13,11 @@ function applicationOutpost({ auth, metrics }: OpsOptions): Outpost {
   return ({ link }) => {
     link.offer({
       authorize: async (request: Parameters<NonNullable<NonNullable<OpsOptions['auth']>['authorize']>>[0]) => (await auth?.authorize?.(request)) ?? null,
-      metrics: async () => (await metrics?.()) ?? '',
+      metrics: async () => {
+        const text: unknown = await metrics?.()
+        if (typeof text === 'string') return text
+        throw new TypeError(`returned ${text === null ? 'null' : typeof text}; allowed: a string, or a promise of one`)
+      },
     })
     return () => {}
   }

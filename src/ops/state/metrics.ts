@@ -95,9 +95,20 @@ export function metricRoutes({ main, view, settings, worker }: Bench, gc: () => 
   } catch {
     // Whoever asks is told.
   }
-  const own = async () => {
-    if (!settings.metrics || view.blockedMs > 0) return ''
-    return (await view.unlessBlocked(main.call<string>('metrics', undefined, { timeoutMs: 1_000 }))) ?? ''
+  /** What was last heard to be wrong with the application's: Prometheus asks again and again. */
+  let failure: string | undefined
+  /** Undefined when there are none to be had. */
+  const own = async (): Promise<string | undefined> => {
+    if (view.blockedMs > 0) return undefined
+    return view.unlessBlocked(main.call<string>('metrics', undefined, { timeoutMs: 1_000 }).then(text => {
+      failure = undefined
+      return text
+    }, (error: Error) => {
+      // A main thread that hangs is another matter, which other metrics tell.
+      if (failure !== error.message && view.blockedMs === 0) main.tell('log', `metrics failed: ${error.message}`)
+      failure = error.message
+      throw error
+    }))
   }
   return [{
     method: 'GET',
@@ -109,9 +120,11 @@ export function metricRoutes({ main, view, settings, worker }: Bench, gc: () => 
     success: { status: 200, types: ['text/plain'], description: 'Prometheus\' text format' },
     async handler(): Promise<Reply> {
       const client = load()
-      const [state, added] = await Promise.all([view.state(), own()])
-      const { body, type } = await text(metricsOf(state, gc()), client)
-      return { body: added === '' ? body : `${body}\n${added}`, type }
+      const [state, added] = await Promise.all([view.state(), settings.metrics ? own() : undefined])
+      const metrics = metricsOf(state, gc())
+      if (settings.metrics) metrics.push({ name: 'lameduck_app_metrics_up', help: '1 when the metrics of the application are among these; 0 when they failed, or the main thread is blocked.', values: Number(added !== undefined) })
+      const { body, type } = await text(metrics, client)
+      return { body: added ? `${body}\n${added}` : body, type }
     },
   }]
 }

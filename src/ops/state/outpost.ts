@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import v8 from 'node:v8'
 import type { Outpost } from '../part.ts'
 import { VERSION } from '../version.ts'
 import { Observer } from './observer.ts'
@@ -85,7 +84,6 @@ export const stateOutpost: Outpost = ({ duck, link }) => {
     state: () => observer.snapshot(),
     'state.reset': () => observer.reset(),
     info,
-    'heap.statistics': () => v8.getHeapStatistics(),
     report,
     readiness: () => duck?.readiness() ?? { ready: true, state: 'running', checks: {} },
   })
