@@ -65,6 +65,18 @@ export function readValue({ kind }: RunOption, text: string, from: string): unkn
 
 export const variableOf = ({ flag }: RunOption): string => `LAMEDUCK_${flag.toUpperCase().replaceAll('-', '_')}`
 
+/** Of other commands, or told to a worker, which may start a supervisor of its own. */
+const OTHERS = /^LAMEDUCK_(?:CONFIG|GENERATION|OPS_\w+|SLOT|WORKER)$/
+
+/** Kubernetes' own, in each pod beside a Service that is called lameduck. */
+const INJECTED = /^LAMEDUCK_(?:SERVICE_\w+|PORT(?:_\w+)?)$/
+
+/** Variables that are called as an option's would be, and are none's. */
+export function strangers(env: Record<string, string | undefined>): string[] {
+  const known = new Set(RUN_OPTIONS.map(variableOf))
+  return Object.keys(env).filter(name => env[name] !== undefined && name.startsWith('LAMEDUCK_') && !known.has(name) && !OTHERS.test(name) && !INJECTED.test(name))
+}
+
 /** What the environment says. An empty variable says nothing. */
 export function fromEnvironment(env: Record<string, string | undefined>): Record<string, unknown> {
   const given = RUN_OPTIONS.filter(option => env[variableOf(option)])

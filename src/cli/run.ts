@@ -6,7 +6,7 @@ import type { Desk } from './desk.ts'
 import { Failure, usage } from './failure.ts'
 import { duration, harmless } from './format.ts'
 import type { Io } from './io.ts'
-import { RUN_OPTIONS, fromEnvironment, metavarOf, readValue, variableOf } from './run-options.ts'
+import { RUN_OPTIONS, fromEnvironment, metavarOf, readValue, strangers, variableOf } from './run-options.ts'
 import { loadCluster, type StopReport } from './supervisor.ts'
 
 interface RunFlags extends Record<string, unknown> {
@@ -44,6 +44,8 @@ function loggerOf({ io }: Desk, quiet: boolean, json: boolean): { info(message: 
 async function runScript(desk: Desk, flags: RunFlags, script: string | undefined, args: string[]): Promise<void> {
   const options = await settings(desk.io, flags, script, args)
   const logger = loggerOf(desk, flags.quiet === true, options.logs === 'json')
+  const unknown = strangers(desk.io.env)
+  if (unknown.length > 0) logger.warn(`lameduck: no option: ${unknown.join(', ')} (see lameduck run --help)`)
   const { supervise } = await loadCluster()
   let report: StopReport
   try {
