@@ -1,7 +1,15 @@
 // What may happen to new workers before a reload is over, and when all of it is rolled back.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { drains, fake, goOn, type FakeProc } from './_fake-system.ts'
+import { drains, fake, goOn, type FakeProc, type FakeSystem } from './_fake-system.ts'
+
+/** Lets time go by, with a sign of life every second from all but one. */
+const beating = (system: FakeSystem) => async (ms: number, hung?: FakeProc) => {
+  for (let left = ms; left > 0; left -= 1_000) {
+    await system.pass(Math.min(left, 1_000))
+    for (const proc of system.alive()) if (proc !== hung) proc.beat()
+  }
+}
 
 test('a new worker that dies before the reload is over: the old ones that are left stay, the others come back, and the reason is told', async () => {
   const { system, supervisor } = await fake({ readyMs: 0, workers: 3, stuckMs: 600_000 })
@@ -118,4 +126,85 @@ test('while all of it stops, no slot says that a worker comes back', async () =>
   system.procs[0]!.exit(0)
   await system.pass(10)
   assert.deepEqual(supervisor.status().workers.map(({ slot, state }) => [slot, state]), [[1, 'retiring']])
+})
+
+test('a new worker that hangs before the reload is over has failed, as one that dies', async () => {
+  const { system, supervisor } = await fake({ readyMs: 0, workers: 3, stuckMs: 10_000 })
+  const reload = supervisor.reload()
+  const beats = beating(system)
+  // The first takes over at once, and is not heard any more; the next ones take their time.
+  system.born = proc => {
+    if (system.procs.length < 5) proc.ready()
+  }
+  await beats(100)
+  system.procs[0]!.exit(0)
+  const hung = system.procs[3]!
+  await beats(12_000, hung)
+  system.born = proc => proc.ready()
+  for (const proc of system.alive()) if (proc !== hung) proc.ready()
+  for (let i = 0; i < 6; i++) {
+    await beats(1_000, hung)
+    for (const proc of system.alive()) if (drains(proc) > 0) proc.exit(0)
+  }
+  const { outcome, code, reason } = await reload
+  assert.deepEqual([outcome, code], ['rolled-back', 'ERR_LAMEDUCK_CLUSTER_DIED'])
+  assert.match(reason ?? '', /^worker 0 \(pid 4, generation 2\): it was ready, and gave no sign of life for 10000 ms$/)
+  assert.deepEqual(supervisor.status().workers.map(({ generation, state }) => [generation, state]), [[1, 'ready'], [1, 'ready'], [1, 'ready']])
+})
+
+test('a new worker dies while another one is not ready any more: the way back begins at once, and says of which', async () => {
+  const { system, supervisor } = await fake({ readyMs: 0, workers: 3, stuckMs: 600_000 })
+  const reload = supervisor.reload()
+  let over = false
+  void reload.then(() => {
+    over = true
+  })
+  await system.pass(10)
+  system.procs[0]!.exit(0)
+  await system.pass(10)
+  const [first, second] = system.procs.slice(3) as [FakeProc, FakeProc]
+  second.ready(false)
+  system.procs[1]!.exit(0)
+  await system.pass(1_000)
+  assert.equal(drains(system.procs[2]!), 0)
+  first.exit(1)
+  await goOn(system, 3)
+  assert.equal(over, true)
+  const { outcome, reason } = await reload
+  assert.equal(outcome, 'rolled-back')
+  assert.match(reason ?? '', /^worker 0 \(pid 4, generation 2\): it was ready, and ended 1\.\d s later with exit code 1$/)
+  assert.equal(drains(system.procs[2]!), 0)
+})
+
+test('who took over from a new worker that left by its own wish, and dies: that counts as well', async () => {
+  const { system, supervisor } = await fake({ readyMs: 0, workers: 2, stuckMs: 600_000 })
+  const reload = supervisor.reload()
+  await system.pass(10)
+  const first = system.procs[2]!
+  system.born = proc => {
+    if (proc.slot === '0') proc.ready()
+  }
+  system.procs[0]!.exit(0)
+  await system.pass(10)
+  first.says({ lameduck: 'state', state: 'draining' })
+  await system.pass(10)
+  first.exit(0)
+  await system.pass(10)
+  const next = system.last
+  assert.equal(next.slot, '0')
+  system.born = proc => proc.ready()
+  next.exit(7)
+  for (const proc of system.alive()) if (proc.slot === '1' && proc !== system.procs[1]) proc.ready()
+  await goOn(system)
+  const { outcome, reason } = await reload
+  assert.equal(outcome, 'rolled-back')
+  assert.match(reason ?? '', /it was ready, and ended 0\.0 s later with exit code 7$/)
+  assert.equal(drains(system.procs[1]!), 0)
+})
+
+test('what a worker says of its crash may be anything', async () => {
+  const { system, supervisor } = await fake({ readyMs: 0, workers: 1, stuckMs: 600_000 })
+  system.last.says({ lameduck: 'crash', message: { toString: 1 } as never })
+  system.last.says({ lameduck: 'ready', ready: false, why: Object.create(null) as never })
+  assert.equal(supervisor.status().workers[0]?.state, 'unready')
 })

@@ -105,16 +105,18 @@ test('checks: all pass, one fails, throws, rejects, hangs; liveness does not ask
   assert.deepEqual(await verdict(() => {
     throw new Error('no database at 10.0.0.5')
   }), [503, 'failed'])
+  // No text can be made of it.
+  assert.deepEqual(await verdict(() => Promise.reject(Object.create(null) as Error)), [503, 'failed'])
   assert.deepEqual(await verdict(() => Promise.reject(new Error('gone'))), [503, 'failed'])
-  assert.equal(faults.length, 2)
+  assert.equal(faults.length, 3)
   assert.match(faults[0]!.where, /db/)
   assert.deepEqual(await verdict(() => new Promise(() => {})), [503, 'timeout'])
   const gone = () => Promise.reject(new Error('gone'))
   await verdict(gone)
-  assert.equal(faults.length, 2, 'said once: probes come again and again')
+  assert.equal(faults.length, 3, 'said once: probes come again and again')
   assert.deepEqual(await verdict(() => true), [200, 'ok'], 'and back')
   await verdict(gone)
-  assert.equal(faults.length, 3, 'said again')
+  assert.equal(faults.length, 4, 'said again')
   await close()
 })
 

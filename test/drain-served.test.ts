@@ -1,8 +1,9 @@
 // What counts as served: a response of which the last byte has been handed over, whatever becomes of its socket then.
 import assert from 'node:assert/strict'
-import http, { type RequestListener } from 'node:http'
+import http, { type RequestListener, type ServerResponse } from 'node:http'
 import net from 'node:net'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { wrap } from '../src/core/index.ts'
 import { until } from './_until.ts'
 import { addressOf, listen } from './_world.ts'
@@ -57,4 +58,39 @@ test('responses that wait behind another one when their socket is destroyed coun
   await until(() => duck.stats().counters.accepted === 1 && duck.stats().connections.total === 0, 'the connection is gone')
   assert.equal(duck.stats().counters.served, 0)
   await duck.drain()
+})
+
+for (const begins of ['in rotation', 'before a drain', 'in a drain']) test(`a response that is destroyed ${begins} while it waits behind another one: that one comes all the same, and counts`, async () => {
+  const pending: ServerResponse[] = []
+  const server = http.createServer((req, res) => {
+    if (req.url === '/proxied') res.destroy(new Error('upstream failed')).on('error', () => {})
+    else pending.push(res)
+  })
+  const duck = wrap(server, { signals: false, lameduckMs: 0, quietMs: 100 })
+  await listen(server)
+  const client = net.connect(addressOf(server) as net.NetConnectOpts).setEncoding('utf8')
+  let text = ''
+  client.on('error', () => {}).on('data', (chunk: string) => {
+    text += chunk
+  })
+  const ended = new Promise<void>(resolve => void client.on('close', resolve))
+  client.write('GET /slow HTTP/1.1\r\nHost: a\r\n\r\n')
+  await until(() => pending.length === 1, 'the first request is there')
+  let drained = begins === 'in a drain' ? duck.drain() : undefined
+  if (drained) await until(() => duck.stats().state === 'draining', 'the drain has begun')
+  client.write('GET /proxied HTTP/1.1\r\nHost: a\r\n\r\n')
+  await sleep(300)
+  if (begins === 'before a drain') drained = duck.drain()
+  // Longer than an idle connection is left open.
+  await sleep(300)
+  const { connections, inFlight } = duck.stats()
+  assert.deepEqual([connections.active, inFlight[0]?.path], [1, '/slow'])
+  pending[0]?.end('hello')
+  await until(() => text.endsWith('hello'), 'the answer is there')
+  // Node 20 and 22 destroy the socket when the turn of the other one comes.
+  if (begins === 'before a drain' && Number(process.versions.node.split('.')[0]) >= 24) assert.match(text, /^connection: close/im)
+  await until(() => duck.stats().counters.served === 1, 'it counts')
+  const report = await (drained ?? duck.drain())
+  assert.equal(report.outcome, 'clean')
+  await ended
 })

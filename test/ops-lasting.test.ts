@@ -145,7 +145,11 @@ test('/metrics has what the application adds, beside counters that say so', asyn
 test('/metrics when those of the application fail: lameduck\'s own come, one of them says so, and the logger hears why, once', async () => {
   const token = freshToken()
   const warnings: string[] = []
-  const wanted: (() => unknown)[] = [() => 'own_metric 7', () => Promise.reject(new Error('no such register')), () => ({ not: 'text' })]
+  const wanted: (() => unknown)[] = [
+    () => 'own_metric 7', () => Promise.reject(new Error('no such register')), () => ({ not: 'text' }),
+    // What is no error, or not even text.
+    () => Promise.reject(null as never), () => Promise.reject(Object.create(null) as Error),
+  ]
   let now = 0
   const endpoint = ops({
     listen: { port: 0 }, audit: false, auth: auth(token), logger: { warn: message => void warnings.push(message) },
@@ -165,6 +169,8 @@ test('/metrics when those of the application fail: lameduck\'s own come, one of 
     assert.deepEqual(warnings, [
       'lameduck: metrics failed: no such register',
       'lameduck: metrics failed: returned object; allowed: a string, or a promise of one',
+      'lameduck: metrics failed: null',
+      'lameduck: metrics failed: (no text)',
     ])
   } finally {
     await endpoint.close()

@@ -1,5 +1,6 @@
 import type { ReloadResult } from './rollout.ts'
 import type { StopReport } from './supervisor.ts'
+import { messageOf } from '../core/thrown.ts'
 
 /** What went wrong, for programs. */
 export type ClusterErrorCode =
@@ -43,5 +44,5 @@ export class ClusterError extends Error {
 /** As one of ours, whatever it was. */
 export function clusterError(error: unknown, code: ClusterErrorCode): ClusterError {
   if (error instanceof ClusterError) return error
-  return new ClusterError(code, error instanceof Error ? error.message : String(error))
+  return new ClusterError(code, messageOf(error))
 }

@@ -5,6 +5,7 @@ import { isOurs, SETTINGS, type DuckState, type FromWorker, type ToWorker, type 
 import { LAST_MS, type Settings } from './options.ts'
 import type { Release } from './release.ts'
 import type { Exit, Proc, System } from './system.ts'
+import { textOf } from '../core/thrown.ts'
 
 /**
  * starting: not ready yet; ready: listens, is ready, and was so for `readyMs`; unready: proved, but its readiness fails now;
@@ -41,7 +42,7 @@ export interface Farewell {
 }
 
 /** What a worker said: its application chose the words, and may be anything. */
-const tame = (text: unknown) => printable(String(text), 300)
+const tame = (text: unknown) => printable(textOf(text), 300)
 
 let serial = 0
 

@@ -57,9 +57,9 @@ export class Rollout {
   /** Old releases by slot, for the way back. */
   #done = new Map<Slot, Release>()
   #retired = new Set<Member>()
-  /** Those of the new generation that have taken over. */
-  #fresh = new Set<Member>()
-  /** One of those has died. */
+  /** What it brings. */
+  #release: Release | undefined
+  /** One of those that have taken over has failed. */
   #casualty: ClusterError | undefined
   #cut = 0
   /** Hears of each change of a worker's state. */
@@ -87,21 +87,20 @@ export class Rollout {
     let readyLeast = readyBefore
     this.#crew.onChange = () => {
       readyLeast = Math.min(readyLeast, this.#crew.ready)
+      const stuck = this.#fresh.find(({ state }) => state === 'stuck')
+      if (stuck) this.#fell(stuck, `gave no sign of life for ${this.#settings.stuckMs} ms`)
       this.#changed()
     }
     this.#crew.onCrash = (member, { code }, why) => {
       // One that drained and left by its own wish has not failed.
       const left = code === 0 && member.crash === undefined && member.ducks !== 'none' && member.ducks !== 'running'
-      if (left || !this.#fresh.has(member) || member.provedAt === undefined) return
-      const afterMs = this.#system.now() - member.provedAt
-      const what = `it was ready, and ended ${(afterMs / 1_000).toFixed(1)} s later with ${why}`
-      this.#casualty ??= new ClusterError('ERR_LAMEDUCK_CLUSTER_DIED', `${member.title}: ${what}`)
-      this.#fallen.open()
+      if (!left && this.#isFresh(member)) this.#fell(member, `ended ${((this.#system.now() - member.provedAt) / 1_000).toFixed(1)} s later with ${why}`)
     }
     let failure: ClusterError | undefined
     let back = true
     try {
-      await this.#forward(next())
+      this.#release = next()
+      await this.#forward(this.#release)
     } catch (error) {
       failure = clusterError(error, 'ERR_LAMEDUCK_CLUSTER_DIED')
       if (failure.code === 'ERR_LAMEDUCK_CLUSTER_STOPPED') throw failure
@@ -119,6 +118,20 @@ export class Rollout {
       readyBefore,
       readyLeast,
     }
+  }
+
+  /** Those of the new release that have taken over, and who has taken over from such a one. */
+  get #fresh(): Member[] {
+    return this.#crew.slots.flatMap(({ current }) => current && this.#isFresh(current) ? current : [])
+  }
+
+  #isFresh(member: Member): member is Member & { provedAt: number } {
+    return member.release === this.#release && member.provedAt !== undefined
+  }
+
+  #fell(member: Member, how: string): void {
+    this.#casualty ??= new ClusterError('ERR_LAMEDUCK_CLUSTER_DIED', `${member.title}: it was ready, and ${how}`)
+    this.#fallen.open()
   }
 
   async #forward(release: Release): Promise<void> {
@@ -166,7 +179,7 @@ export class Rollout {
           if (member.state !== 'unready') resolve()
         }
       })
-      await Promise.race([changed, late])
+      await Promise.race([changed, late, this.#fallen.opened])
     } finally {
       this.#changed = () => {}
       cancel()
@@ -177,7 +190,6 @@ export class Rollout {
   async #replace(slot: Slot, release: Release, hold?: (member: Member) => Promise<void>): Promise<void> {
     const before = slot.release
     const old = await this.#crew.succeed(slot, release, member => this.#hold(member, hold))
-    if (slot.current) this.#fresh.add(slot.current)
     // What kept the last one's slot empty was in its release.
     slot.backoff.reset()
     this.#done.set(slot, before)

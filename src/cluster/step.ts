@@ -1,4 +1,5 @@
 import type { Logger } from '../core/options.ts'
+import { textOf } from '../core/thrown.ts'
 
 /** One thing that has happened to a worker. */
 export interface Step {
@@ -42,7 +43,7 @@ export function say(logger: Logger | undefined, level: 'info' | 'warn', message:
   try {
     logger?.[level](`lameduck: ${message}`)
   } catch (error) {
-    process.emitWarning(`lameduck: the logger failed: ${String(error)}`)
+    process.emitWarning(`lameduck: the logger failed: ${textOf(error)}`)
   }
 }
 

@@ -25,6 +25,7 @@ import { workersOf, type Status } from './status.ts'
 import { narrate, say, type Step } from './step.ts'
 import type { System } from './system.ts'
 import { Turns, Wait, type Waiting } from './turn.ts'
+import { warn } from '../core/thrown.ts'
 
 /** How a supervisor ended. */
 export interface StopReport {
@@ -295,7 +296,7 @@ export class Supervisor {
       try {
         listener(step)
       } catch (error) {
-        process.emitWarning(error instanceof Error ? error : String(error))
+        warn(error)
       }
     }
   }

@@ -1,4 +1,5 @@
 import { contain } from '../core/contain.ts'
+import { warn } from '../core/thrown.ts'
 
 /** Hears what something has to wait for; undefined: for nothing any more. */
 export type Waiting = (why: string | undefined) => void
@@ -17,7 +18,7 @@ export class Wait {
   hear(listener: Waiting | undefined): void {
     if (!listener) return
     // One that throws is nobody's reason to stop.
-    const careful: Waiting = why => contain(() => listener(why), error => process.emitWarning(error instanceof Error ? error : String(error)))
+    const careful: Waiting = why => contain(() => listener(why), warn)
     this.#listeners.push(careful)
     if (this.#why !== undefined) careful(this.#why)
   }

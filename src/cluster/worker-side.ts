@@ -6,6 +6,7 @@ import { isOurs, type DuckState, type FromWorker, type ToWorker, type Vitals, ty
 import { Readiness, USUAL_PATH } from './readiness.ts'
 import { Responses } from './responses.ts'
 import { duckOf, Servers } from './worker-servers.ts'
+import { textOf } from '../core/thrown.ts'
 
 /** After its deadline an orphan gets so long. */
 const LAST_MS = 2_000
@@ -137,7 +138,7 @@ export class WorkerSide {
 
 /** What it was, without where. */
 function firstLine(error: unknown): string {
-  return String(error).split('\n', 1)[0] ?? ''
+  return textOf(error).split('\n', 1)[0] ?? ''
 }
 
 /** Our output is a pipe to the supervisor. When that is gone nobody reads it: no reason to lose what is in flight. */

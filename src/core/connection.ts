@@ -140,7 +140,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
 
   /** What still arrives cannot be answered any more, and so must not be executed. */
   get over(): boolean {
-    return farewells?.has(this) || this.#state === 'closing' || this.#state === 'lingering'
+    return farewells?.has(this) || this.state === 'closing'
   }
 
   foundIdle(): void {
@@ -200,7 +200,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     const { last } = this
     if (last === undefined) return
     if (!last.closed) awaitClose(last)
-    else {
+    else if (!this.#back()) {
       if (!this.leaving) this.#mark()
       this.#idle(this.#tracking.recent.now)
     }
@@ -217,6 +217,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
       this.#served(res)
       return
     }
+    if (this.#back()) return
     if (this.seen === UNSEEN) this.#mark()
     this.#idle(Math.ceil(performance.now()))
   }
@@ -240,9 +241,8 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
 
   /** The server leaves: from here on it counts what arrives behind a request in flight. */
   lameduck(): void {
-    const { last } = this
-    if (last?.req.complete) this.#mark()
-    if (last?.headersSent === false) this.#tracking.sayClose(last, this)
+    if (this.last?.req.complete) this.#mark()
+    this.#sayClose()
   }
 
   /**
@@ -257,8 +257,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
       return
     }
     this.#state = 'closing'
-    if (farewell === undefined) this.socket.end()
-    else this.socket.end(farewell)
+    this.socket.end(farewell as string)
     this.socket.end = endedAlready
     this.socket.pause()
   }
@@ -315,10 +314,9 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
 
   /** The requests in flight, oldest first; of an upgraded one that which it began with, behind those before it. */
   inFlight(): InFlight[] {
-    const [ageMs, carrier, upgrade] = [ageOf(this.since), carrierOf(this.socket), upgrades.get(this)]
-    const requests: (typeof upgrade)[] = this.responses().map(({ req }) => req)
-    if (upgrade) requests.push(upgrade)
-    return requests.flatMap(request => request ? { method: request.method ?? '', path: pathOf(request.url), ageMs, ...carrier } : [])
+    const rest = { ageMs: ageOf(this.since), ...carrierOf(this.socket) }
+    const requests = [...this.responses().map(({ req }) => req), upgrades.get(this)].filter(req => req !== undefined)
+    return requests.map(({ method = '', url }) => ({ method, path: pathOf(url), ...rest }))
   }
 
   eventStreams(): ServerResponse[] {
@@ -335,22 +333,18 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
 
   /** Its socket is another connection from now on: a tunnel that is handed to a server, or what a PROXY header stood before. */
   handedOn(): void {
-    this.#over()
-  }
-
-  /** The socket has closed. Pipelined responses that never had the socket get no `close` event. */
-  closed(): void {
-    letGo(this.socket)
-    this.#over()
-  }
-
-  #over(): void {
     this.#countEarlier()
     this.#count()
     this.#tracking.gone(this)
     // Who has it in a list of his own leaves it alone.
     this.#state = 'closing'
     this.socket = GONE
+  }
+
+  /** The socket has closed. Pipelined responses that never had the socket get no `close` event. */
+  closed(): void {
+    letGo(this.socket)
+    this.handedOn()
   }
 
   /** Leaves the socket as it was found. */
@@ -377,6 +371,22 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     if (earlier) earlier.push(res)
     else pipelined.set(this, [res])
     awaitClose(res)
+  }
+
+  #sayClose(): void {
+    if (this.last?.headersSent === false) this.#tracking.sayClose(this.last, this)
+  }
+
+  /** From Node 24 on one that is destroyed while others are still to be sent before it closes at once. @returns Whether there are such. */
+  #back(): boolean {
+    const earlier = pipelined.get(this)
+    const before = earlier?.findLast(res => !res.closed)
+    if (!earlier || !before) return false
+    earlier.splice(earlier.indexOf(before), 1)
+    this.#count()
+    this.last = before
+    if (this.leaving) this.#sayClose()
+    return true
   }
 
   #countEarlier(): void {

@@ -3,6 +3,7 @@ import { EventEmitter } from 'node:events'
 import { contain } from './contain.ts'
 import { check } from './options.ts'
 import type { DrainReport, HookReport, Stats } from './report.ts'
+import { warn } from './thrown.ts'
 
 /** What still holds a drain, a second apart. */
 export interface Progress {
@@ -81,7 +82,7 @@ export class Emitter {
     for (const listener of this.#emitter.rawListeners(event)) {
       contain(() => listener(...args), error => {
         // A fault listener that fails has nobody left to tell but the process.
-        if (event === 'fault') process.emitWarning(error instanceof Error ? error : String(error))
+        if (event === 'fault') warn(error)
         else this.emit('fault', { where: `listener of "${event}"`, error })
       })
     }

@@ -3,15 +3,12 @@ import { count } from './count.ts'
 import type { Emitter, Fault, Progress } from './events.ts'
 import type { DrainOptions, Logger } from './options.ts'
 import type { DrainReport, HookReport, Stats } from './report.ts'
+import { messageOf, warn } from './thrown.ts'
 
 /** How many of the requests that hold a drain are named in one line. */
 const NAMED = 3
 
 const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
-}
 
 /** Who is holding the drain: the oldest requests by name, all else by number. */
 function describe({ connections, inFlight }: Stats): string {
@@ -50,7 +47,7 @@ export class Narrator {
 
   /** A logger that throws is nobody's reason to stop. */
   #say(level: 'info' | 'warn', message: string): void {
-    contain(() => this.#logger[level](`lameduck: ${message}`), error => process.emitWarning(`lameduck: the logger failed: ${reasonOf(error)}`))
+    contain(() => this.#logger[level](`lameduck: ${message}`), error => warn(`lameduck: the logger failed: ${messageOf(error)}`))
   }
 
   #progress({ elapsedMs, stats, hook }: Progress): void {
@@ -60,11 +57,11 @@ export class Narrator {
 
   #hook({ name, outcome, durationMs, error }: HookReport): void {
     if (outcome === 'ok') this.#say('info', `hook ${name} done in ${seconds(durationMs)}`)
-    else this.#say('warn', `hook ${name}: ${outcome} after ${seconds(durationMs)}${error === undefined ? '' : `: ${reasonOf(error)}`}`)
+    else this.#say('warn', `hook ${name}: ${outcome} after ${seconds(durationMs)}${error === undefined ? '' : `: ${messageOf(error)}`}`)
   }
 
   #fault({ where, error }: Fault): void {
-    this.#say('warn', `${where} failed: ${reasonOf(error)}`)
+    this.#say('warn', `${where} failed: ${messageOf(error)}`)
   }
 
   #report({ outcome, durationMs, served, rejected, destroyed, forcedBy, hooks }: DrainReport): void {

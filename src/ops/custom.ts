@@ -5,6 +5,7 @@ import { Problem } from './http/problem.ts'
 import { SCOPES, type Param, type Reply, type Route, type Scope } from './http/route.ts'
 import { Router } from './http/router.ts'
 import type { Bench, Outpost } from './part.ts'
+import { messageOf } from '../core/thrown.ts'
 
 /** What a handler of the application gets. */
 export interface CustomCall {
@@ -178,7 +179,7 @@ export class CustomRoutes {
 }
 
 function failed({ method, path }: CustomSign, error: unknown): string {
-  const why = error instanceof Error ? error.stack ?? error.message : String(error)
+  const why = error instanceof Error && error.stack ? error.stack : messageOf(error)
   return printable(`${method} ${path} failed: ${why}`.replaceAll('\n', ' | '), 8_192)
 }
 

@@ -1,6 +1,7 @@
 import type { MessagePort } from 'node:worker_threads'
 import { sharedNow } from './clock.ts'
 import { Problem } from './http/problem.ts'
+import { textOf } from '../core/thrown.ts'
 
 /** How long the other side has to answer, unless a call says otherwise. */
 const ANSWER_MS = 2_000
@@ -36,7 +37,7 @@ interface Waiting {
 /** An error as it goes over: its class would be lost on the way, a problem's members not. */
 function parcel(error: unknown): Record<string, unknown> {
   if (error instanceof Problem) return { status: error.status, code: error.code, detail: error.message, more: error.more }
-  const { message = String(error), code } = error as { message?: string; code?: unknown }
+  const { message = textOf(error), code } = Object(error) as { message?: string; code?: unknown }
   return { status: 500, code: typeof code === 'string' ? code : 'ERR_LAMEDUCK_OPS_FAILED', detail: message, more: {} }
 }
 

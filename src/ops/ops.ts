@@ -17,6 +17,7 @@ import { settle } from './settle.ts'
 import type { RuleInput } from './watch/rule.ts'
 import type { RuleReport, RulesLedger } from './watch/rules.ts'
 import { startHere, startWorker, type Thread } from './thread.ts'
+import { textOf } from '../core/thrown.ts'
 
 /** Between two starts of an endpoint that crashed: this, doubled each time up to the longest. */
 const SHORTEST_BACKOFF_MS = 100
@@ -335,7 +336,7 @@ function again(settings: Settings, { url }: Address): Settings {
 function asLameduck(error: unknown): LameduckError {
   if (error instanceof LameduckError) return error
   // Anything may have been thrown; the code of a DOMException is a number.
-  const { code, message = String(error) } = Object(error) as { code?: unknown; message?: string }
+  const { code, message = textOf(error) } = Object(error) as { code?: unknown; message?: string }
   const isOurs = typeof code === 'string' && code.startsWith('ERR_LAMEDUCK_')
   return new LameduckError(isOurs ? code as LameduckError['code'] : 'ERR_LAMEDUCK_OPS_START', message)
 }

@@ -3,6 +3,7 @@ import { isMainThread } from 'node:worker_threads'
 import { kindOf, type Deliver, type GC, type HeapSizes, type Watch } from './event.ts'
 import { wasForced } from './forced.ts'
 import { beyondHeap } from './sizes.ts'
+import { messageOf } from '../../core/thrown.ts'
 
 interface Heap {
   usedHeapSize: number
@@ -52,7 +53,7 @@ function load(): Loaded {
       return { why: `gc-stats from ${path}`, watch: deliver => listen(emitter, deliver) }
     } catch (error) {
       // Compiled for another Node, or for another machine; or not compiled at all.
-      why = `gc-stats does not load: ${(error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, ' ')}`
+      why = `gc-stats does not load: ${messageOf(error).replaceAll(/\s+/g, ' ')}`
     }
   }
   return { why }

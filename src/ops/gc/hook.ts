@@ -3,6 +3,7 @@ import { LameduckError } from '../../core/errors.ts'
 import type { Deliver, GC, GCSource, MajorGC, Watch } from './event.ts'
 import { loadGcStats } from './gc-stats.ts'
 import { watchPerfHooks } from './perf-hooks.ts'
+import { warn } from '../../core/thrown.ts'
 
 /** Options of {@link onGC}. */
 export interface GCOptions {
@@ -60,7 +61,7 @@ function call(registration: Registration, gc: GC): void {
   const fault = (error: unknown) => {
     if (registration.failed) return
     registration.failed = true
-    process.emitWarning(error instanceof Error ? error : String(error))
+    warn(error)
   }
   try {
     const result = registration.listener(gc)

@@ -2,6 +2,7 @@ import type { Link } from '../link.ts'
 import type { GCKind } from './event.ts'
 import type { GCBeat, ToldMajor } from './outpost.ts'
 import { Pauses } from './pauses.ts'
+import { warn } from '../../core/thrown.ts'
 
 /** What a major GC has left: the leak watch's sample. Bytes. */
 export interface MajorSample {
@@ -84,7 +85,7 @@ export class GcLog {
       try {
         listener(major)
       } catch (error) {
-        process.emitWarning(error instanceof Error ? error : String(error))
+        warn(error)
       }
     }
   }

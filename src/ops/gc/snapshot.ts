@@ -4,6 +4,7 @@ import { check, checkDuration, checkKeys } from '../../core/options.ts'
 import { takeSnapshot, type Taken } from '../heap/take.ts'
 import type { MajorGC } from './event.ts'
 import { onGC } from './hook.ts'
+import { warn } from '../../core/thrown.ts'
 
 /** Options of {@link snapshotAfterGC}. */
 export interface SnapshotOptions {
@@ -50,7 +51,7 @@ export function snapshotAfterGC(options: SnapshotOptions): Standing {
   let [notBefore, running, stopped] = [0, false, false]
   const { promise, resolve, reject } = deferred<Taken[]>()
   // Who does not wait for it must not lose the process to an unhandled rejection.
-  promise.catch((error: unknown) => process.emitWarning(error instanceof Error ? error : String(error)))
+  promise.catch(warn)
 
   const end = onGC(async gc => {
     if (gc.kind !== 'major' || gc.forced || running || life.running || performance.now() < notBefore) return

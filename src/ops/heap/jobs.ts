@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Principal } from '../http/route.ts'
 import { Problem } from '../http/problem.ts'
+import { messageOf } from '../../core/thrown.ts'
 
 /** A job as `/jobs` shows it. */
 export interface JobReport {
@@ -90,7 +91,7 @@ const crashed = () => new Problem(500, 'ERR_LAMEDUCK_OPS_CRASHED', 'the endpoint
 
 function documentOf(error: unknown): Record<string, unknown> {
   if (error instanceof Problem) return error.toJSON()
-  const detail = error instanceof Error ? error.message : String(error)
+  const detail = messageOf(error)
   return new Problem(500, 'ERR_LAMEDUCK_OPS_FAILED', detail).toJSON()
 }
 

@@ -4,6 +4,7 @@ import { Problem } from './problem.ts'
 import { sendProblem, sendReply } from './respond.ts'
 import type { Call, Principal, Route, Scope } from './route.ts'
 import { Standing } from './standing.ts'
+import { messageOf } from '../../core/thrown.ts'
 
 /** What a call is made of, once it has passed every check. */
 export interface Passed {
@@ -193,7 +194,7 @@ export class Calls {
 
   #problemOf(error: unknown, { method, path }: Route): Problem {
     if (error instanceof Problem) return error
-    this.#log(`${method} ${path} failed: ${error instanceof Error ? error.stack ?? error.message : String(error)}`)
+    this.#log(`${method} ${path} failed: ${error instanceof Error && error.stack ? error.stack : messageOf(error)}`)
     return new Problem(500, 'ERR_LAMEDUCK_OPS_FAILED', 'this failed; the log says why')
   }
 

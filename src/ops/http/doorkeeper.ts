@@ -8,6 +8,7 @@ import { Keyring, type Found } from './keyring.ts'
 import { Problem } from './problem.ts'
 import { SCOPES, type Principal, type Scope } from './route.ts'
 import { SHORTEST_TOKEN } from './token.ts'
+import { messageOf } from '../../core/thrown.ts'
 
 /** How long the application's own `authorize` may take. */
 const AUTHORIZE_MS = 1_000
@@ -199,7 +200,7 @@ export class Doorkeeper {
       }
       return { name: name.slice(0, 64), scopes: new Set<Scope>(scopes), inForce: () => this.#reloads === reloads }
     } catch (error) {
-      this.#log(`authorize: ${error instanceof Error ? error.message : String(error)}`)
+      this.#log(`authorize: ${messageOf(error)}`)
       throw new Problem(503, 'ERR_LAMEDUCK_OPS_AUTHORIZE', 'it cannot be found out now who may do this')
     }
   }

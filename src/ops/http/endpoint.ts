@@ -16,6 +16,7 @@ import { Refusals } from './refusals.ts'
 import { secure, sendProblem } from './respond.ts'
 import type { Principal, Route } from './route.ts'
 import { entryFor, Router, type Entry, type Match } from './router.ts'
+import { messageOf } from '../../core/thrown.ts'
 
 export interface EndpointOptions {
   settings: Settings
@@ -259,7 +260,7 @@ class Door implements Endpoint {
 
   #problemOf(error: unknown): Problem {
     if (error instanceof Problem) return error
-    this.#log(`a request failed: ${error instanceof Error ? error.stack ?? error.message : String(error)}`)
+    this.#log(`a request failed: ${error instanceof Error && error.stack ? error.stack : messageOf(error)}`)
     return new Problem(500, 'ERR_LAMEDUCK_OPS_FAILED', 'this failed; the log says why')
   }
 

@@ -5,6 +5,7 @@ import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { refusal } from '../refusal.ts'
 import { privateFolder } from './private-folder.ts'
+import { textOf } from '../../core/thrown.ts'
 
 /** How long a socket that is there already has to take a connection before it counts as living. */
 const PROBE_MS = 1_000
@@ -15,7 +16,7 @@ const LOCK_MS = 5_000
 /** Nine bytes, see `DRAFT_NAME_BYTES` in `settle.ts`. */
 const draftName = () => `.${randomBytes(4).toString('hex')}`
 
-const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code ?? String(error)
+const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code ?? textOf(error)
 
 /** Which file it is, whatever it is called. A listening socket keeps its inode: as long as ours listens no other can have this number. */
 function identity(path: string): string | undefined {

@@ -1,4 +1,5 @@
 import { diffProfiles, type Growth, type HeapProfile } from './profile-diff.ts'
+import { messageOf } from '../../core/thrown.ts'
 
 /** Which stacks grew between two profiles, or why that is not known. */
 export interface Grown {
@@ -51,7 +52,7 @@ export class Growers {
       const second = await profile()
       this.#latest = { from, to: now(), stacks: diffProfiles(first, second) }
     } catch (error) {
-      this.#latest = { from, problem: error instanceof Error ? error.message : String(error) }
+      this.#latest = { from, problem: messageOf(error) }
     } finally {
       this.#busy = false
     }

@@ -7,6 +7,7 @@ import { Growers, type Grown, type GrowersOptions } from './growers.ts'
 import { LeakWatch, SERIES, type LeakReport, type Sample } from './leak-watch.ts'
 import { checkRule, type Rule, type RuleInput } from './rule.ts'
 import { Rules, type RulesLedger, type Started, type Why } from './rules.ts'
+import { messageOf } from '../../core/thrown.ts'
 
 /** What the leak watch and the rules need of the other parts. */
 export interface WatchOptions {
@@ -116,7 +117,7 @@ function armAll(rules: Rules, given: readonly RuleInput[], check: Check): void {
     try {
       rules.arm(check(rule), 'code')
     } catch (error) {
-      throw new LameduckError('ERR_LAMEDUCK_OPTION', `rules: ${error instanceof Error ? error.message : String(error)}`)
+      throw new LameduckError('ERR_LAMEDUCK_OPTION', `rules: ${messageOf(error)}`)
     }
   }
 }

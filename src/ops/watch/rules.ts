@@ -3,6 +3,7 @@ import { Problem } from '../http/problem.ts'
 import type { Sample } from './leak-watch.ts'
 import type { Rule } from './rule.ts'
 import type { Verdict } from './series-watch.ts'
+import { messageOf } from '../../core/thrown.ts'
 
 /** Why a rule acts: in words, and what the GC left. */
 export interface Why {
@@ -190,7 +191,7 @@ export class Rules {
         if (before === undefined) delete armed.last
         else armed.last = before
       }
-      armed.lastProblem = error instanceof Error ? error.message : String(error)
+      armed.lastProblem = messageOf(error)
       log(rule, why, 'failed', armed.lastProblem)
     } finally {
       armed.busy = false
