@@ -244,12 +244,12 @@ test('run: flags win over the environment, that over the file', async () => {
 
 test('run: a variable that is called as an option\'s would be and is none\'s is named, in one line; those of others are not', async () => {
   const { options } = fake(() => CLEAN)
-  const others = { LAMEDUCK_CONFIG: '', LAMEDUCK_OPS_TOKEN: 'secret', LAMEDUCK_SLOT: '1', LAMEDUCK_WORKER: '{}', LAMEDUCK_SERVICE_PORT_HTTP: '80', LAMEDUCK_PORT_80_TCP_ADDR: '10.0.0.1' }
-  const terminal = new Terminal({ env: { LAMEDUCK_WORKERS: '3', LAMEDUCK_WOKERS: '5', LAMEDUCK_MAX_MEMORY: '1G', ...others } })
+  const others = { LAMEDUCK_CONFIG: '', LAMEDUCK_OPS_TOKEN: 'secret', LAMEDUCK_SLOT: '1', LAMEDUCK_DEBUG: '1', LAMEDUCK_SERVICE_PORT_HTTP: '80', LAMEDUCK_PORT_80_TCP_ADDR: '10.0.0.1', LAMEDUCK_DEMO_SERVICE_HOST: 'a', LAMEDUCK_DEMO_PORT: 'tcp://10.0.0.1:80' }
+  const terminal = new Terminal({ env: { LAMEDUCK_WORKERS: '3', LAMEDUCK_WORKER: '5', LAMEDUCK_MAX_MEMORY: '1G', ...others } })
   assert.equal(await terminal.run('run', 'a.js', '--quiet'), 0, terminal.stderr.text)
   assert.equal(options[0]?.workers, 3)
-  assert.match(terminal.stderr.text, /^lameduck: no option: LAMEDUCK_WOKERS, LAMEDUCK_MAX_MEMORY \(see lameduck run --help\)$/m)
-  Object.assign(terminal.env, { LAMEDUCK_WOKERS: undefined, LAMEDUCK_MAX_MEMORY: undefined })
+  assert.match(terminal.stderr.text, /^lameduck: no option: LAMEDUCK_WORKER, LAMEDUCK_MAX_MEMORY \(see lameduck run --help\)$/m)
+  Object.assign(terminal.env, { LAMEDUCK_WORKER: undefined, LAMEDUCK_MAX_MEMORY: undefined })
   const before = terminal.stderr.text.length
   assert.equal(await terminal.run('run', 'a.js', '--quiet'), 0, terminal.stderr.text)
   assert.doesNotMatch(terminal.stderr.text.slice(before), /no option/)

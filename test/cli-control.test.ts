@@ -59,6 +59,17 @@ test('call prints the JSON of a probe that fails, and ends with 1', async () => 
   assert.equal(terminal.stderr.text, 'lameduck: GET /readyz: status 503 [ERR_LAMEDUCK_CLI_ANSWER]\n')
 })
 
+test('call shows what an application calls JSON and is none', async () => {
+  const answer = (text: string): Answer => (_, res) => res.writeHead(200, { 'Content-Type': 'application/json' }).end(text)
+  await using endpoint = new Endpoint({ 'GET /text': answer('not\u0007json\n'), 'GET /empty': answer('') })
+  const where = await endpoint.listen()
+  for (const [path, tty, shown] of [['/text', false, 'not\u0007json\n'], ['/text', true, 'not\\x07json\n'], ['/empty', false, '']] as const) {
+    const terminal = new Terminal({ tty })
+    assert.equal(await terminal.run('ops', ...where, 'call', 'GET', path), 0, terminal.stderr.text)
+    assert.equal(terminal.stdout.text, shown)
+  }
+})
+
 test('what strangers wrote cannot steer a terminal, and is as it is in a pipe', async () => {
   const text = 'app{path="\u001b]0;pwned\u0007"} 1\n'
   const plain: Answer = (_, res) => res.writeHead(200, { 'Content-Type': 'text/plain' }).end(text)

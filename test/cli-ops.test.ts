@@ -81,6 +81,8 @@ test('options that exclude each other, are wrong or unknown are told in one line
     [['ops', 'call', 'PATCH', '/x'], /the method is 'PATCH'/],
     [['ops', 'call', 'POST', '/x', '[1]'], /the body is no JSON object/],
     [['ops', 'heap', 'snapshot', '-o', 'no/such/folder/x'], /-o: there is no folder/],
+    [['ops', 'heap', 'snapshot', '-o', '/etc/passwd/x'], /-o: nothing can be written to \/etc\/passwd\/x \(ENOTDIR\)/],
+    [['ops', 'heap', 'snapshot', '-o', 'x'.repeat(300)], /-o: nothing can be written to x+ \(ENAMETOOLONG\)/],
     [['ops', 'rules', 'arm', 'x'], /needs one of --leak and --over/],
     [['completion', 'tcsh'], /allowed: bash, zsh, fish/],
   ] as const) {

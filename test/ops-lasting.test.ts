@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -147,6 +147,7 @@ test('/metrics when those of the application fail: lameduck\'s own come, one of 
   const warnings: string[] = []
   const wanted: (() => unknown)[] = [
     () => 'own_metric 7', () => Promise.reject(new Error('no such register')), () => ({ not: 'text' }),
+    () => Promise.reject(new Error('no\n\u001b[31mpeace')),
     // What is no error, or not even text.
     () => Promise.reject(null as never), () => Promise.reject(Object.create(null) as Error),
   ]
@@ -157,8 +158,10 @@ test('/metrics when those of the application fail: lameduck\'s own come, one of 
   })
   const { address } = await endpoint.ready
   try {
-    await askUntil(address, '/metrics', { token }, ({ text }) => text.includes('lameduck_app_metrics_up 1\n') && text.includes('own_metric 7'))
-    for (now = 1; now < wanted.length; now++) {
+    for (let next = 1; next < wanted.length; next++) {
+      now = 0
+      await askUntil(address, '/metrics', { token }, ({ text }) => text.includes('lameduck_app_metrics_up 1\n') && text.includes('own_metric 7'))
+      now = next
       for (const _ of [1, 2]) {
         const { status, text } = await askUntil(address, '/metrics', { token }, answer => answer.text.includes('lameduck_app_metrics_up 0\n'))
         assert.equal(status, 200)
@@ -169,6 +172,7 @@ test('/metrics when those of the application fail: lameduck\'s own come, one of 
     assert.deepEqual(warnings, [
       'lameduck: metrics failed: no such register',
       'lameduck: metrics failed: returned object; allowed: a string, or a promise of one',
+      'lameduck: metrics failed: no\\u000a\\u001b[31mpeace',
       'lameduck: metrics failed: null',
       'lameduck: metrics failed: (no text)',
     ])
@@ -192,5 +196,75 @@ test('an application that goes on loading for longer than an endpoint may take t
   } finally {
     await child.close()
     rmSync(folder, { recursive: true })
+  }
+})
+
+test('/metrics of an application that takes a while over its own, and blocks itself by that: they come, as long as it is less than a second', async () => {
+  const token = freshToken()
+  const warnings: string[] = []
+  let blockMs = 300
+  const endpoint = ops({
+    listen: { port: 0 }, audit: false, auth: auth(token), logger: { warn: message => void warnings.push(message) },
+    metrics: () => {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, blockMs)
+      return 'own_metric 7'
+    },
+  })
+  const { address } = await endpoint.ready
+  try {
+    await askUntil(address, '/metrics', { token }, ({ text }) => text.includes('own_metric 7'))
+    blockMs = 1_500
+    // This test's own client is blocked by it as well.
+    await askUntil(address, '/metrics', { token }, ({ text }) => text.includes('lameduck_app_metrics_up 0\n') && warnings.length > 0)
+    assert.deepEqual(warnings, ['lameduck: metrics failed: the main thread did not answer within 1000 ms'])
+  } finally {
+    await endpoint.close()
+  }
+})
+
+for (const thread of [true, false]) test(`what is registered while the endpoint opens is served, ${thread ? 'by its thread' : 'on this one'}`, async () => {
+  const token = freshToken()
+  const endpoint = ops({ thread, listen: { port: 0 }, audit: false, auth: auth(token) })
+  const register = (path: string) => endpoint.register({ method: 'GET', path, scope: 'read', handler: () => ({ path }) })
+  register('/one')
+  for (let i = 0; i < 3; i++) {
+    await new Promise(resolve => setImmediate(resolve))
+    register(`/a${i}`)
+    register(`/b${i}`)()
+    register(`/c${i}`)
+  }
+  const { address } = await endpoint.ready
+  for (const path of ['/one', '/a0', '/c0', '/a1', '/c1', '/a2', '/c2']) assert.deepEqual((await ask(address, path, { token })).json, { path })
+  for (const path of ['/b0', '/b1', '/b2']) assert.equal((await ask(address, path, { token })).status, 404)
+  await endpoint.close()
+})
+
+for (const thread of [true, false]) test(`authorize may throw anything, and nobody has to be let in, or to die, by that, ${thread ? 'in a thread' : 'here'}`, async () => {
+  const thrown = [undefined, null, 'no', { message: () => {} }, Object.create(null) as object]
+  for (const what of thrown) {
+    const endpoint = ops({ thread, listen: { port: 0 }, audit: false, logger: { warn() {} }, auth: { authorize: () => Promise.reject(what as Error) } })
+    const { address } = await endpoint.ready
+    const { status } = await ask(address, '/state', {})
+    assert.ok(status === 401 || status === 403 || status === 503, `${status}`)
+    await endpoint.close()
+  }
+})
+
+test('a process that ends while it is still loading leaves no socket behind', async () => {
+  for (const how of ['exit', 'throw']) {
+    const folder = mkdtempSync(join(tmpdir(), 'lameduck-slow-'))
+    const path = join(folder, 'ops.sock')
+    const child = new Child('ops-slow-start.ts', [path, how])
+    try {
+      await child.says(/^loading$/m)
+      // It is there: else nothing can be left behind.
+      while (!existsSync(path) && !/loaded/.test(child.stdout)) await sleep(20)
+      assert.doesNotMatch(child.stdout, /loaded/)
+      assert.equal((await child.exited).code, how === 'exit' ? 3 : 1)
+      assert.equal(existsSync(path), false)
+    } finally {
+      await child.close()
+      rmSync(folder, { recursive: true })
+    }
   }
 })

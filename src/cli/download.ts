@@ -63,8 +63,16 @@ function localProblem(file: string, error: unknown): unknown {
 /** Fails early when there is no folder to write to, or something other than a file is in the way: before something costly is done for it. */
 export function checkOutput(output: string | undefined, cwd: string): void {
   if (output === undefined || output === '-') return
-  checkRegular(resolve(cwd, output))
-  if (!lstatSync(resolve(cwd, dirname(output)), { throwIfNoEntry: false })) throw usage(`-o: there is no folder ${dirname(output)}`)
+  let folder
+  try {
+    checkRegular(resolve(cwd, output))
+    folder = statSync(resolve(cwd, dirname(output)), { throwIfNoEntry: false })
+  } catch (error) {
+    // A file in the place of a folder, a name that is too long.
+    const { code } = error as NodeJS.ErrnoException
+    throw error instanceof Failure ? error : usage(`-o: nothing can be written to ${output} (${code})`)
+  }
+  if (!folder?.isDirectory()) throw usage(`-o: there is no folder ${dirname(output)}`)
 }
 
 /**

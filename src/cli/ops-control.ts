@@ -117,11 +117,26 @@ Examples:
     }))
 }
 
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
 /** As it is in a pipe; to a person, JSON as a table, and nothing that could steer the terminal. */
 async function showAnswer(desk: Desk, answer: IncomingMessage): Promise<void> {
   const { stdout } = desk.io
   const isJson = /^application\/json\b/.test(answer.headers['content-type'] ?? '')
-  if (!desk.json && isJson) return desk.print(details(JSON.parse(await all(answer)) as unknown))
+  if (!desk.json && isJson) {
+    const text = await all(answer)
+    const value = parsed(text)
+    // What the application calls JSON may be something else.
+    if (value === undefined) await write(stdout, stdout.isTTY ? harmless(text) : text)
+    else await desk.print(details(value))
+    return
+  }
   if (stdout.isTTY) {
     // As it comes: an event stream does not end. By characters: a piece may end within one.
     answer.setEncoding('utf8')

@@ -66,10 +66,10 @@ export function readValue({ kind }: RunOption, text: string, from: string): unkn
 export const variableOf = ({ flag }: RunOption): string => `LAMEDUCK_${flag.toUpperCase().replaceAll('-', '_')}`
 
 /** Of other commands, or told to a worker, which may start a supervisor of its own. */
-const OTHERS = /^LAMEDUCK_(?:CONFIG|GENERATION|OPS_\w+|SLOT|WORKER)$/
+const OTHERS = /^LAMEDUCK_(?:CONFIG|DEBUG|GENERATION|OPS_\w+|SLOT)$/
 
-/** Kubernetes' own, in each pod beside a Service that is called lameduck. */
-const INJECTED = /^LAMEDUCK_(?:SERVICE_\w+|PORT(?:_\w+)?)$/
+/** Kubernetes' own, in each pod beside a Service that is called lameduck, or lameduck-something. */
+const INJECTED = /^LAMEDUCK_(?:\w+_)?(?:SERVICE_(?:HOST|PORT\w*)|PORT(?:_\d+_(?:TCP|UDP|SCTP)\w*)?)$/
 
 /** Variables that are called as an option's would be, and are none's. */
 export function strangers(env: Record<string, string | undefined>): string[] {

@@ -209,12 +209,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
   /** A response has closed: flushed to the kernel, or aborted with the connection. */
   responded(res: ServerResponse): void {
     if (res !== this.last) {
-      const earlier = pipelined.get(this)
-      // In order: it is the first of them.
-      const at = earlier?.indexOf(res) ?? -1
-      if (at === -1) return
-      earlier?.splice(at, 1)
-      this.#served(res)
+      if (this.#take(res)) this.#served(res)
       return
     }
     if (this.#back()) return
@@ -373,16 +368,24 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     awaitClose(res)
   }
 
+  /** Takes one away from those that came before the last. @returns Whether it was one of them. */
+  #take(res: ServerResponse): boolean {
+    const earlier = pipelined.get(this) ?? []
+    const at = earlier.indexOf(res)
+    if (at === -1) return false
+    earlier.splice(at, 1)
+    return true
+  }
+
   #sayClose(): void {
     if (this.last?.headersSent === false) this.#tracking.sayClose(this.last, this)
   }
 
   /** From Node 24 on one that is destroyed while others are still to be sent before it closes at once. @returns Whether there are such. */
   #back(): boolean {
-    const earlier = pipelined.get(this)
-    const before = earlier?.findLast(res => !res.closed)
-    if (!earlier || !before) return false
-    earlier.splice(earlier.indexOf(before), 1)
+    const before = pipelined.get(this)?.findLast(res => !res.closed)
+    if (!before) return false
+    this.#take(before)
     this.#count()
     this.last = before
     if (this.leaving) this.#sayClose()

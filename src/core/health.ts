@@ -4,7 +4,7 @@ import { contain } from './contain.ts'
 import { sendJson } from './json.ts'
 import type { Check, HealthOptions } from './options.ts'
 import type { Stats } from './report.ts'
-import { textOf } from './thrown.ts'
+import { messageOf } from './thrown.ts'
 
 /** What came of a check. */
 export type Verdict = 'ok' | 'failed' | 'timeout'
@@ -96,7 +96,7 @@ export class Health {
     })
     const run = async () => ((await check(controller.signal)) === false ? 'failed' : 'ok')
     const verdict = await Promise.race([late, run().catch((error: unknown) => {
-      const what = textOf(error)
+      const what = messageOf(error)
       if (this.#thrown.get(name) !== what) this.#fault(`health check ${name}`, error)
       this.#thrown.set(name, what)
       return 'failed' as const

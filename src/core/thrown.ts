@@ -9,10 +9,11 @@ export function textOf(thrown: unknown): string {
 
 /** The message alone, of what has one. */
 export function messageOf(thrown: unknown): string {
-  return textOf(thrown instanceof Error ? thrown.message : thrown)
+  const { message = thrown } = Object(thrown) as { message?: unknown }
+  return textOf(message)
 }
 
 /** For what nobody else is left to hear of. */
 export function warn(thrown: unknown): void {
-  process.emitWarning(thrown instanceof Error ? thrown : textOf(thrown))
+  process.emitWarning(thrown instanceof Error ? thrown : messageOf(thrown))
 }

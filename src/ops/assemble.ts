@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Latch } from '../core/latch.ts'
 import { customRoute, type CustomSign, type OwnRoute } from './custom.ts'
 import { gcLog } from './gc/log.ts'
 import { gcPart } from './gc/part.ts'
@@ -8,7 +9,7 @@ import { createJobs, type Ledger } from './heap/jobs.ts'
 import { heapPart } from './heap/routes.ts'
 import type { Heartbeat } from './heartbeat.ts'
 import type { Authorize } from './http/doorkeeper.ts'
-import type { AuditEntry } from './http/audit.ts'
+import type { Audit, AuditEntry } from './http/audit.ts'
 import { createAudit } from './http/audit-trail.ts'
 import { createEndpoint, type Endpoint, type Handover } from './http/endpoint.ts'
 import { openApiRoute } from './http/openapi.ts'
@@ -42,7 +43,6 @@ export interface Opening {
 
 /** What it answers. */
 export interface Opened {
-  address: { url?: string; path?: string }
   /** The endpoint's own routes: nothing else can be there. */
   own: OwnRoute[]
 }
@@ -81,8 +81,14 @@ function parts(bench: Bench, ledger: RulesLedger | undefined): Part[] {
   return [state, gcPart, watch, heapPart, () => ({ routes: [], close: end }), inspect]
 }
 
+type Note = Parameters<Audit['write']>[0]
+
 interface Open {
   endpoint: Endpoint
+  /** Routes of the application, and what is to be in the audit trail. */
+  add(sign: CustomSign): void
+  remove(id: number): void
+  note(fields: Note): void
   own: OwnRoute[]
   close(): Promise<void>
 }
@@ -91,7 +97,7 @@ async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker
   const log = (message: string) => main.tell('log', message)
   const audit = createAudit({ file: settings.audit, isOurs: settings.ownAudit, onEntry: (entry: AuditEntry) => main.tell('audit', entry), log })
   const artifacts = await openArtifacts(settings.files)
-  const note = (fields: Parameters<typeof audit.write>[0]) => void audit.write(fields).catch(() => {})
+  const note = (fields: Note) => void audit.write(fields).catch(() => {})
   const jobs = createJobs({
     ...settings.heavy,
     ledger,
@@ -113,11 +119,11 @@ async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker
     }
   }
   for (const sign of custom) add(sign)
-  main.on('route', add)
-  main.on('unroute', (id: number) => added.get(id)?.())
-  main.on('note', note)
   return {
     endpoint,
+    add,
+    remove: id => added.get(id)?.(),
+    note,
     own: [...routes, openApiRoute(() => [])].map(({ method, path, params }) => ({ method, path, ...(params && { params }) })),
     async close() {
       await jobs.close()
@@ -132,10 +138,18 @@ async function open(main: Link, settings: Settings, heartbeat: Heartbeat, worker
 /** The endpoint's side of the link: opens when it is told to, and closes. */
 export function assemble(main: Link, settings: Settings, heartbeat: Heartbeat, worker: boolean): Assembled {
   let opened: Open | undefined
+  const standing = new Latch<Open>()
+  // From the first moment on: what comes while it opens is not to be missed.
+  main.on('route', (sign: CustomSign) => void standing.opened.then(({ add }) => add(sign)))
+  main.on('unroute', (id: number) => void standing.opened.then(({ remove }) => remove(id)))
+  main.on('note', (fields: Note) => void standing.opened.then(({ note }) => note(fields)))
   main.offer({
     async open(opening: Opening): Promise<Opened> {
       opened = await open(main, settings, heartbeat, worker, opening)
-      return { address: settings.listen === false ? {} : await opened.endpoint.listen(), own: opened.own }
+      const { endpoint, own } = opened
+      if (settings.listen !== false) main.tell('address', await endpoint.listen())
+      standing.open(opened)
+      return { own }
     },
     reload: () => opened?.endpoint.reload(),
     // Whatever hangs is not waited for.

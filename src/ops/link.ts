@@ -1,7 +1,7 @@
-import type { MessagePort } from 'node:worker_threads'
+import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
 import { sharedNow } from './clock.ts'
 import { Problem } from './http/problem.ts'
-import { textOf } from '../core/thrown.ts'
+import { messageOf } from '../core/thrown.ts'
 
 /** How long the other side has to answer, unless a call says otherwise. */
 const ANSWER_MS = 2_000
@@ -25,6 +25,8 @@ interface Asking {
   timeoutMs?: number
   /** For its begin, if that is to come earlier: what blocks the other side when it has begun may take its time. */
   beginMs?: number
+  /** Hears that it has begun; with `beginMs`. */
+  onBegin?: () => void
   signal?: AbortSignal | undefined
 }
 
@@ -37,8 +39,8 @@ interface Waiting {
 /** An error as it goes over: its class would be lost on the way, a problem's members not. */
 function parcel(error: unknown): Record<string, unknown> {
   if (error instanceof Problem) return { status: error.status, code: error.code, detail: error.message, more: error.more }
-  const { message = textOf(error), code } = Object(error) as { message?: string; code?: unknown }
-  return { status: 500, code: typeof code === 'string' ? code : 'ERR_LAMEDUCK_OPS_FAILED', detail: message, more: {} }
+  const { code } = Object(error) as { code?: unknown }
+  return { status: 500, code: typeof code === 'string' ? code : 'ERR_LAMEDUCK_OPS_FAILED', detail: messageOf(error), more: {} }
 }
 
 function unpack(value: unknown): Problem {
@@ -75,7 +77,7 @@ export class Link {
    * @param asking `timeoutMs`: default 2 000; 0 waits for ever. With `beginMs`, that begins when the method does.
    * @throws {Problem} What the method threw; 503 `ERR_LAMEDUCK_OPS_BLOCKED` when nothing came in time, as of a blocked main thread.
    */
-  call<T>(name: string, params?: unknown, { timeoutMs = ANSWER_MS, beginMs = timeoutMs, signal }: Asking = {}): Promise<T> {
+  call<T>(name: string, params?: unknown, { timeoutMs = ANSWER_MS, beginMs = timeoutMs, onBegin, signal }: Asking = {}): Promise<T> {
     const id = ++this.#last
     return new Promise<T>((resolve, reject) => {
       const giveUp = (error: Problem) => {
@@ -103,6 +105,7 @@ export class Link {
         begun: () => {
           clearTimeout(timer)
           timer = wait(timeoutMs, 'answer')
+          onBegin?.()
         },
         settle: message => {
           over()
@@ -144,6 +147,11 @@ export class Link {
   unref(): this {
     this.#port.unref()
     return this
+  }
+
+  /** Hears what has come by now, in an exit, in which nothing else will be heard. */
+  catchUp(): void {
+    for (let come; (come = receiveMessageOnPort(this.#port)); ) this.#hear(come.message as Message)
   }
 
   close(): void {

@@ -17,7 +17,7 @@ import { settle } from './settle.ts'
 import type { RuleInput } from './watch/rule.ts'
 import type { RuleReport, RulesLedger } from './watch/rules.ts'
 import { startHere, startWorker, type Thread } from './thread.ts'
-import { textOf } from '../core/thrown.ts'
+import { messageOf } from '../core/thrown.ts'
 
 /** Between two starts of an endpoint that crashed: this, doubled each time up to the longest. */
 const SHORTEST_BACKOFF_MS = 100
@@ -81,7 +81,10 @@ export class Ops {
     this.#duck?.on('report', onReport)
     const takeBack = lastly(() => this.close())
     // An exit without a drain, or one that did not wait for the endpoint's thread.
-    const onExit = () => this.#unlink()
+    const onExit = () => {
+      this.#thread?.link.catchUp()
+      this.#unlink()
+    }
     process.on('exit', onExit)
     this.#forget = () => {
       process.off('exit', onExit)
@@ -208,14 +211,12 @@ export class Ops {
         thread.link.call<Opened>('open', { custom: this.#custom.signs, heapLimit: v8.getHeapStatistics().heap_size_limit, rules: this.#rules, ledger: this.#ledger } satisfies Opening, { timeoutMs: START_MS }),
         thread.ended.then(error => Promise.reject(error ?? new Error('its thread has ended'))),
       ])
-      this.#address = opened.address
       this.#custom.own = opened.own
     } catch (error) {
       this.#stopOutposts()
       await thread.end()
       throw asLameduck(error)
     }
-    this.#inode = inode(this.#address.path)
     // The same port after a crash.
     this.#settings = again(this.#settings, this.#address)
     void thread.ended.then(error => this.#crashed(thread, error, performance.now() - began))
@@ -228,6 +229,11 @@ export class Ops {
     })
     link.on('rules', (ledger: RulesLedger) => {
       this.#rules = ledger
+    })
+    // Apart from the answer to `open`: a process that ends while it is loading does not come to that.
+    link.on('address', (address: Address) => {
+      this.#address = address
+      this.#inode = inode(address.path)
     })
     link.on('audit', (entry: AuditEntry) => {
       this.#emitter.emit('audit', entry)
@@ -303,10 +309,16 @@ export class Ops {
 /** What of the options is called here. */
 type Functions = Pick<OpsOptions, 'auth' | 'lastReady' | 'logger' | 'loggers' | 'metrics' | 'onAudit'>
 
+/** Who `authorize` is called on: not what holds tokens as such, unless it is an instance, of which there is no copy. */
+function withoutTokens(auth: NonNullable<OpsOptions['auth']>): NonNullable<OpsOptions['auth']> {
+  const isPlain = Object.getPrototypeOf(auth) === Object.prototype
+  return isPlain && auth.tokens?.some(entry => 'token' in entry) ? { ...auth, tokens: [] } : auth
+}
+
 /** Not the options as they are: a token that was given as such would be in every heap snapshot. */
 function functionsOf({ auth, lastReady, logger, loggers, metrics, onAudit }: OpsOptions): Functions {
   return {
-    ...(auth?.authorize && { auth: { authorize: auth.authorize.bind(auth) } }),
+    ...(auth?.authorize && { auth: { authorize: auth.authorize.bind(withoutTokens(auth)) } }),
     ...(lastReady && { lastReady }),
     ...(logger && { logger }),
     ...(loggers && { loggers }),
@@ -336,9 +348,9 @@ function again(settings: Settings, { url }: Address): Settings {
 function asLameduck(error: unknown): LameduckError {
   if (error instanceof LameduckError) return error
   // Anything may have been thrown; the code of a DOMException is a number.
-  const { code, message = textOf(error) } = Object(error) as { code?: unknown; message?: string }
+  const { code } = Object(error) as { code?: unknown }
   const isOurs = typeof code === 'string' && code.startsWith('ERR_LAMEDUCK_')
-  return new LameduckError(isOurs ? code as LameduckError['code'] : 'ERR_LAMEDUCK_OPS_START', message)
+  return new LameduckError(isOurs ? code as LameduckError['code'] : 'ERR_LAMEDUCK_OPS_START', messageOf(error))
 }
 
 /**

@@ -1,7 +1,15 @@
+import { printable } from '../../core/printable.ts'
 import type { Reply, Route } from '../http/route.ts'
 import type { Bench } from '../part.ts'
 import { requirePeer } from '../peer.ts'
 import type { State } from './report.ts'
+
+/** For the main thread to begin with the application's metrics, and then to have them. */
+const BEGIN_MS = 150
+const ANSWER_MS = 1_000
+
+/** Between two lines about failures of different kinds. */
+const NEXT_WORD_MS = 60_000
 
 /** What prom-client has, as far as it is used here. */
 interface PromClient {
@@ -95,20 +103,31 @@ export function metricRoutes({ main, view, settings, worker }: Bench, gc: () => 
   } catch {
     // Whoever asks is told.
   }
-  /** What was last heard to be wrong with the application's: Prometheus asks again and again. */
-  let failure: string | undefined
+  /** What was last said to be wrong with the application's, and when: Prometheus asks again and again. */
+  let said: { why: string; at: number } | undefined
+  const failed = (error: Error) => {
+    const why = printable(error.message)
+    if (said && (said.why === why || performance.now() - said.at < NEXT_WORD_MS)) return
+    said = { why, at: performance.now() }
+    main.tell('log', `metrics failed: ${why}`)
+  }
   /** Undefined when there are none to be had. */
   const own = async (): Promise<string | undefined> => {
     if (view.blockedMs > 0) return undefined
-    return view.unlessBlocked(main.call<string>('metrics', undefined, { timeoutMs: 1_000 }).then(text => {
-      failure = undefined
+    let begun = false
+    const onBegin = () => {
+      begun = true
+    }
+    try {
+      // Once it has begun, what blocks the main thread is this itself.
+      const text = await main.call<string>('metrics', undefined, { beginMs: BEGIN_MS, timeoutMs: ANSWER_MS, onBegin })
+      said = undefined
       return text
-    }, (error: Error) => {
+    } catch (error) {
       // A main thread that hangs is another matter, which other metrics tell.
-      if (failure !== error.message && view.blockedMs === 0) main.tell('log', `metrics failed: ${error.message}`)
-      failure = error.message
-      throw error
-    }))
+      if (begun) failed(error as Error)
+      return undefined
+    }
   }
   return [{
     method: 'GET',
