@@ -208,3 +208,31 @@ test('what a worker says of its crash may be anything', async () => {
   system.last.says({ lameduck: 'ready', ready: false, why: Object.create(null) as never })
   assert.equal(supervisor.status().workers[0]?.state, 'unready')
 })
+
+for (const how of ['dies', 'hangs'] as const) test(`a new worker that ${how} while the next one does not get ready: the way back begins at once, and for this reason`, async () => {
+  const { system, supervisor } = await fake({ readyMs: 0, workers: 2, readyTimeoutMs: 60_000, stuckMs: 10_000 })
+  const reload = supervisor.reload()
+  const pass = beating(system)
+  // Of the new release only the first gets ready.
+  system.born = proc => {
+    if (proc.plan.env.LAMEDUCK_GENERATION === '1' || system.procs.length === 3) proc.ready()
+  }
+  await pass(100)
+  system.procs[0]!.exit(0)
+  await pass(100)
+  const [, old, first, next] = system.procs as [FakeProc, FakeProc, FakeProc, FakeProc]
+  assert.equal(next.slot, '1')
+  if (how === 'dies') first.exit(7)
+  else await pass(12_000, first)
+  const began = system.now()
+  for (let i = 0; i < 8; i++) {
+    await pass(1_000, first)
+    for (const proc of system.alive()) if (drains(proc) > 0) proc.exit(0)
+  }
+  const { outcome, reason } = await reload
+  assert.ok(system.now() - began < 10_000)
+  assert.equal(outcome, 'rolled-back')
+  assert.match(reason ?? '', how === 'dies' ? /^worker 0 \(pid 3, generation 2\): .* with exit code 7$/ : /^worker 0 \(pid 3, generation 2\): .* no sign of life for 10000 ms$/)
+  assert.equal(drains(old), 0)
+  assert.deepEqual(supervisor.status().workers.map(({ generation, state }) => [generation, state]), [[1, 'ready'], [1, 'ready']])
+})

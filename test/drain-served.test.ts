@@ -73,7 +73,6 @@ for (const begins of ['in rotation', 'before a drain', 'in a drain']) test(`a re
   client.on('error', () => {}).on('data', (chunk: string) => {
     text += chunk
   })
-  const ended = new Promise<void>(resolve => void client.on('close', resolve))
   client.write('GET /slow HTTP/1.1\r\nHost: a\r\n\r\n')
   await until(() => pending.length === 1, 'the first request is there')
   let drained = begins === 'in a drain' ? duck.drain() : undefined
@@ -92,5 +91,36 @@ for (const begins of ['in rotation', 'before a drain', 'in a drain']) test(`a re
   await until(() => duck.stats().counters.served === 1, 'it counts')
   const report = await (drained ?? duck.drain())
   assert.equal(report.outcome, 'clean')
-  await ended
+  await until(() => client.destroyed, 'the connection has ended')
+})
+
+test('behind a response that was destroyed while it waited nothing can come: its connection ends as its turn comes, and holds no drain', async () => {
+  for (const begins of ['in rotation', 'before a drain', 'in a drain']) for (const destroyed of [[1], [2], [1, 3], [3]]) {
+    const pending: ServerResponse[] = []
+    const server = http.createServer((_, res) => void pending.push(res))
+    const duck = wrap(server, { signals: false, lameduckMs: 0, quietMs: 100, deadlineMs: 5_000 })
+    await listen(server)
+    const client = net.connect(addressOf(server) as net.NetConnectOpts).setEncoding('utf8')
+    let text = ''
+    client.on('error', () => {}).on('data', (chunk: string) => {
+      text += chunk
+    })
+    client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+    await until(() => pending.length === 1, 'the first request is there')
+    let drained = begins === 'in a drain' ? duck.drain() : undefined
+    client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(3))
+    await until(() => pending.length === 4, 'all requests are there')
+    for (const at of destroyed) pending[at]?.destroy()
+    if (begins === 'before a drain') drained = duck.drain()
+    await sleep(50)
+    pending.forEach((res, at) => destroyed.includes(at) ? undefined : res.end(`answer ${at}`))
+    await until(() => client.destroyed, 'the connection has ended')
+    const report = await (drained ?? duck.drain())
+    const what = `${destroyed.join()} ${begins}`
+    assert.deepEqual([report.outcome, report.destroyed], ['clean', []], what)
+    assert.ok(report.durationMs < 3_000, `${what}: ${report.durationMs} ms`)
+    const answers = [0, 1, 2, 3].slice(0, destroyed[0]).map(at => `answer ${at}`)
+    assert.deepEqual(text.match(/answer \d/g), answers, what)
+    assert.equal(duck.stats().counters.served, answers.length, what)
+  }
 })

@@ -240,11 +240,20 @@ for (const thread of [true, false]) test(`what is registered while the endpoint 
 })
 
 for (const thread of [true, false]) test(`authorize may throw anything, and nobody has to be let in, or to die, by that, ${thread ? 'in a thread' : 'here'}`, async () => {
-  const thrown = [undefined, null, 'no', { message: () => {} }, Object.create(null) as object]
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  const fickle = {
+    get message() {
+      throw new Error('of the message')
+    },
+  }
+  const thrown = [undefined, null, 'no', { message: () => {} }, Object.create(null) as object, fickle, proxy]
   for (const what of thrown) {
     const endpoint = ops({ thread, listen: { port: 0 }, audit: false, logger: { warn() {} }, auth: { authorize: () => Promise.reject(what as Error) } })
     const { address } = await endpoint.ready
+    const began = performance.now()
     const { status } = await ask(address, '/state', {})
+    assert.ok(performance.now() - began < 900, 'it is not waited for in vain')
     assert.ok(status === 401 || status === 403 || status === 503, `${status}`)
     await endpoint.close()
   }
@@ -266,5 +275,22 @@ test('a process that ends while it is still loading leaves no socket behind', as
       await child.close()
       rmSync(folder, { recursive: true })
     }
+  }
+})
+
+test('what was asked for when the process ends is not begun', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lameduck-end-'))
+  const path = join(folder, 'ops.sock')
+  const child = new Child('ops-slow-end.ts', [path])
+  try {
+    await child.says(/^blocked$/m)
+    const asked = ask({ path }, '/clear', { method: 'POST' })
+    await assert.rejects(asked)
+    assert.equal((await child.exited).code, 3)
+    assert.doesNotMatch(child.stdout, /cleared/)
+    assert.equal(existsSync(path), false)
+  } finally {
+    await child.close()
+    rmSync(folder, { recursive: true })
   }
 })

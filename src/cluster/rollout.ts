@@ -102,7 +102,7 @@ export class Rollout {
       this.#release = next()
       await this.#forward(this.#release)
     } catch (error) {
-      failure = clusterError(error, 'ERR_LAMEDUCK_CLUSTER_DIED')
+      failure = this.#casualty ?? clusterError(error, 'ERR_LAMEDUCK_CLUSTER_DIED')
       if (failure.code === 'ERR_LAMEDUCK_CLUSTER_STOPPED') throw failure
       back = await this.#back()
     } finally {
@@ -132,6 +132,8 @@ export class Rollout {
   #fell(member: Member, how: string): void {
     this.#casualty ??= new ClusterError('ERR_LAMEDUCK_CLUSTER_DIED', `${member.title}: it was ready, and ${how}`)
     this.#fallen.open()
+    // Nobody waits for what is not wanted any more.
+    for (const { next } of this.#crew.slots) if (next && next.release === this.#release && next.provedAt === undefined) void next.retire('rolled back')
   }
 
   async #forward(release: Release): Promise<void> {
@@ -139,8 +141,9 @@ export class Rollout {
     for (const slot of [...this.#crew.slots]) {
       // One that leaves, or is stuck, is replaced whoever else is at work.
       do {
-        await this.#settled(slot)
+        await Promise.race([this.#settled(slot), this.#fallen.opened])
         await this.#room()
+        if (this.#casualty) throw this.#casualty
       } while (slot.next)
       this.#waiting(undefined)
       const canary = this.#done.size === 0 && this.#settings.canaryMs > 0
@@ -208,7 +211,7 @@ export class Rollout {
   /** Those that drain count, too: memory is what `surge` is about. */
   async #room(): Promise<void> {
     const most = this.#crew.slots.length + this.#settings.surge
-    while (this.#crew.members.size >= most) {
+    while (this.#crew.members.size >= most && !this.#casualty) {
       const members = [...this.#crew.members]
       const slots = this.#crew.slots.filter(({ next }) => next)
       // Those that it has told to go itself are steps of its own.
@@ -216,7 +219,7 @@ export class Rollout {
       const why = slots.map(beingReplaced)
       if (going.length > 0) why.unshift(`${going.map(({ slot, pid }) => `worker ${slot} (pid ${pid})`).join(' and ')} ${going.length > 1 ? 'have' : 'has'} yet to end`)
       this.#waiting(why.length > 0 ? why.join(', ') : undefined)
-      await Promise.race([...members.map(member => member.exited), ...slots.map(({ settled }) => settled)])
+      await Promise.race([...members.map(member => member.exited), ...slots.map(({ settled }) => settled), this.#fallen.opened])
     }
   }
 

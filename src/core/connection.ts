@@ -208,6 +208,8 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
 
   /** A response has closed: flushed to the kernel, or aborted with the connection. */
   responded(res: ServerResponse): void {
+    // Node 20 and 22 end the socket when its turn comes; later ones would leave all behind it waiting for ever.
+    if (res.socket === null && !res.writableEnded) res.once('socket', socket => socket.destroy())
     if (res !== this.last) {
       if (this.#take(res)) this.#served(res)
       return

@@ -38,9 +38,15 @@ interface Waiting {
 
 /** An error as it goes over: its class would be lost on the way, a problem's members not. */
 function parcel(error: unknown): Record<string, unknown> {
-  if (error instanceof Problem) return { status: error.status, code: error.code, detail: error.message, more: error.more }
-  const { code } = Object(error) as { code?: unknown }
-  return { status: 500, code: typeof code === 'string' ? code : 'ERR_LAMEDUCK_OPS_FAILED', detail: messageOf(error), more: {} }
+  const failed = { status: 500, code: 'ERR_LAMEDUCK_OPS_FAILED', detail: messageOf(error), more: {} }
+  try {
+    if (error instanceof Problem) return { status: error.status, code: error.code, detail: error.message, more: error.more }
+    const { code } = Object(error) as { code?: unknown }
+    return typeof code === 'string' ? { ...failed, code } : failed
+  } catch {
+    // It throws when it is looked at.
+    return failed
+  }
 }
 
 function unpack(value: unknown): Problem {
@@ -149,9 +155,14 @@ export class Link {
     return this
   }
 
-  /** Hears what has come by now, in an exit, in which nothing else will be heard. */
-  catchUp(): void {
-    for (let come; (come = receiveMessageOnPort(this.#port)); ) this.#hear(come.message as Message)
+  /** The last news of this name that has come and was not read yet: for an exit, in which nothing else is to be begun. */
+  unread(name: string): unknown {
+    let value
+    for (let come; (come = receiveMessageOnPort(this.#port)); ) {
+      const message = come.message as Message
+      if (message.kind === 'news' && message.name === name) value = message.value
+    }
+    return value
   }
 
   close(): void {

@@ -82,7 +82,8 @@ export class Ops {
     const takeBack = lastly(() => this.close())
     // An exit without a drain, or one that did not wait for the endpoint's thread.
     const onExit = () => {
-      this.#thread?.link.catchUp()
+      const address = this.#thread?.link.unread('address')
+      if (address) this.#opened(address as Address)
       this.#unlink()
     }
     process.on('exit', onExit)
@@ -231,10 +232,7 @@ export class Ops {
       this.#rules = ledger
     })
     // Apart from the answer to `open`: a process that ends while it is loading does not come to that.
-    link.on('address', (address: Address) => {
-      this.#address = address
-      this.#inode = inode(address.path)
-    })
+    link.on('address', (address: Address) => this.#opened(address))
     link.on('audit', (entry: AuditEntry) => {
       this.#emitter.emit('audit', entry)
       this.#tell(entry)
@@ -243,6 +241,11 @@ export class Ops {
     return () => {
       for (const stop of stops) stop()
     }
+  }
+
+  #opened(address: Address): void {
+    this.#address = address
+    this.#inode = inode(address.path)
   }
 
   async #crashed(thread: Thread, error: Error | undefined, ranMs: number): Promise<void> {
