@@ -60,19 +60,25 @@ test('responses that wait behind another one when their socket is destroyed coun
   await duck.drain()
 })
 
-for (const begins of ['in rotation', 'before a drain', 'in a drain']) test(`a response that is destroyed ${begins} while it waits behind another one: that one comes all the same, and counts`, async () => {
-  const pending: ServerResponse[] = []
-  const server = http.createServer((req, res) => {
-    if (req.url === '/proxied') res.destroy(new Error('upstream failed')).on('error', () => {})
-    else pending.push(res)
-  })
-  const duck = wrap(server, { signals: false, lameduckMs: 0, quietMs: 100 })
+/** A client of a server whose idle connections are closed soon, and what it got so far. */
+async function talk(server: http.Server) {
+  const duck = wrap(server, { signals: false, lameduckMs: 0, quietMs: 100, deadlineMs: 5_000 })
   await listen(server)
   const client = net.connect(addressOf(server) as net.NetConnectOpts).setEncoding('utf8')
   let text = ''
   client.on('error', () => {}).on('data', (chunk: string) => {
     text += chunk
   })
+  return { duck, client, got: () => text }
+}
+
+for (const begins of ['in rotation', 'before a drain', 'in a drain']) test(`a response that is destroyed ${begins} while it waits behind another one: that one comes all the same, and counts`, async () => {
+  const pending: ServerResponse[] = []
+  const server = http.createServer((req, res) => {
+    if (req.url === '/proxied') res.destroy(new Error('upstream failed')).on('error', () => {})
+    else pending.push(res)
+  })
+  const { duck, client, got } = await talk(server)
   client.write('GET /slow HTTP/1.1\r\nHost: a\r\n\r\n')
   await until(() => pending.length === 1, 'the first request is there')
   let drained = begins === 'in a drain' ? duck.drain() : undefined
@@ -85,9 +91,9 @@ for (const begins of ['in rotation', 'before a drain', 'in a drain']) test(`a re
   const { connections, inFlight } = duck.stats()
   assert.deepEqual([connections.active, inFlight[0]?.path], [1, '/slow'])
   pending[0]?.end('hello')
-  await until(() => text.endsWith('hello'), 'the answer is there')
+  await until(() => got().endsWith('hello'), 'the answer is there')
   // Node 20 and 22 destroy the socket when the turn of the other one comes.
-  if (begins === 'before a drain' && Number(process.versions.node.split('.')[0]) >= 24) assert.match(text, /^connection: close/im)
+  if (begins === 'before a drain' && Number(process.versions.node.split('.')[0]) >= 24) assert.match(got(), /^connection: close/im)
   await until(() => duck.stats().counters.served === 1, 'it counts')
   const report = await (drained ?? duck.drain())
   assert.equal(report.outcome, 'clean')
@@ -98,13 +104,7 @@ test('behind a response that was destroyed while it waited nothing can come: its
   for (const begins of ['in rotation', 'before a drain', 'in a drain']) for (const destroyed of [[1], [2], [1, 3], [3]]) {
     const pending: ServerResponse[] = []
     const server = http.createServer((_, res) => void pending.push(res))
-    const duck = wrap(server, { signals: false, lameduckMs: 0, quietMs: 100, deadlineMs: 5_000 })
-    await listen(server)
-    const client = net.connect(addressOf(server) as net.NetConnectOpts).setEncoding('utf8')
-    let text = ''
-    client.on('error', () => {}).on('data', (chunk: string) => {
-      text += chunk
-    })
+    const { duck, client, got } = await talk(server)
     client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
     await until(() => pending.length === 1, 'the first request is there')
     let drained = begins === 'in a drain' ? duck.drain() : undefined
@@ -118,9 +118,8 @@ test('behind a response that was destroyed while it waited nothing can come: its
     const report = await (drained ?? duck.drain())
     const what = `${destroyed.join()} ${begins}`
     assert.deepEqual([report.outcome, report.destroyed], ['clean', []], what)
-    assert.ok(report.durationMs < 3_000, `${what}: ${report.durationMs} ms`)
     const answers = [0, 1, 2, 3].slice(0, destroyed[0]).map(at => `answer ${at}`)
-    assert.deepEqual(text.match(/answer \d/g), answers, what)
+    assert.deepEqual(got().match(/answer \d/g), answers, what)
     assert.equal(duck.stats().counters.served, answers.length, what)
   }
 })

@@ -1,6 +1,6 @@
+import { messageOf } from '../core/thrown.ts'
 import type { ReloadResult } from './rollout.ts'
 import type { StopReport } from './supervisor.ts'
-import { messageOf } from '../core/thrown.ts'
 
 /** What went wrong, for programs. */
 export type ClusterErrorCode =

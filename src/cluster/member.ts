@@ -1,11 +1,11 @@
 import { count } from '../core/count.ts'
 import { printable } from '../core/printable.ts'
+import { textOf } from '../core/thrown.ts'
 import { ClusterError, type ClusterErrorCode } from './errors.ts'
 import { isOurs, SETTINGS, type DuckState, type FromWorker, type ToWorker, type Vitals, type WorkerSettings } from './messages.ts'
 import { LAST_MS, type Settings } from './options.ts'
 import type { Release } from './release.ts'
 import type { Exit, Proc, System } from './system.ts'
-import { textOf } from '../core/thrown.ts'
 
 /**
  * starting: not ready yet; ready: listens, is ready, and was so for `readyMs`; unready: proved, but its readiness fails now;

@@ -1,8 +1,8 @@
 import type net from 'node:net'
 import type { Readiness as Answer } from '../core/health.ts'
+import { textOf } from '../core/thrown.ts'
 import { connects, probe } from './probe.ts'
 import { duckOf, type Servers } from './worker-servers.ts'
-import { textOf } from '../core/thrown.ts'
 
 /** How often one that is not ready is asked: its checks may be queries, so ever less often. And how often one that is. */
 const EAGER_MS = 50
@@ -77,7 +77,7 @@ export class Readiness {
     if (state !== 'none' && state !== 'running') return { ready: false, why: `it is ${state}` }
     if (servers.length === 0 || !servers.every(({ listening }) => listening)) return { ready: false, why: 'it did not listen' }
     for (const server of servers) {
-      const why = await this.#ask(server).catch((error: unknown) => textOf(error))
+      const why = await this.#ask(server).catch(textOf)
       if (why !== undefined) return { ready: false, why }
     }
     return { ready: true, why: '' }

@@ -10,6 +10,7 @@
  * - The supervisor ends only when it was told to, when its first worker never got ready, or when every slot was given up.
  */
 import { count } from '../core/count.ts'
+import { warn } from '../core/thrown.ts'
 import { Control } from './control.ts'
 import { Crew } from './crew.ts'
 import { ClusterError, clusterError } from './errors.ts'
@@ -25,7 +26,6 @@ import { workersOf, type Status } from './status.ts'
 import { narrate, say, type Step } from './step.ts'
 import type { System } from './system.ts'
 import { Turns, Wait, type Waiting } from './turn.ts'
-import { warn } from '../core/thrown.ts'
 
 /** How a supervisor ended. */
 export interface StopReport {

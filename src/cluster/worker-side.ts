@@ -2,11 +2,11 @@ import cluster from 'node:cluster'
 import { goesDown } from '../core/lifecycle.ts'
 import { failed, type DrainReport } from '../core/report.ts'
 import { turn } from '../core/turn.ts'
+import { textOf } from '../core/thrown.ts'
 import { isOurs, type DuckState, type FromWorker, type ToWorker, type Vitals, type WorkerSettings } from './messages.ts'
 import { Readiness, USUAL_PATH } from './readiness.ts'
 import { Responses } from './responses.ts'
 import { duckOf, Servers } from './worker-servers.ts'
-import { textOf } from '../core/thrown.ts'
 
 /** After its deadline an orphan gets so long. */
 const LAST_MS = 2_000

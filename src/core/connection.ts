@@ -200,7 +200,7 @@ export class Connection implements Tracked, Upgraded, Holder, Settling, Lingerer
     const { last } = this
     if (last === undefined) return
     if (!last.closed) awaitClose(last)
-    else if (!this.#back()) {
+    else {
       if (!this.leaving) this.#mark()
       this.#idle(this.#tracking.recent.now)
     }

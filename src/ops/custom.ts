@@ -1,11 +1,11 @@
 import { inspect } from 'node:util'
 import { LameduckError } from '../core/index.ts'
 import { printable } from '../core/printable.ts'
+import { messageOf } from '../core/thrown.ts'
 import { Problem } from './http/problem.ts'
 import { SCOPES, type Param, type Reply, type Route, type Scope } from './http/route.ts'
 import { Router } from './http/router.ts'
 import type { Bench, Outpost } from './part.ts'
-import { messageOf } from '../core/thrown.ts'
 
 /** What a handler of the application gets. */
 export interface CustomCall {

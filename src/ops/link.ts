@@ -1,7 +1,7 @@
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
+import { messageOf } from '../core/thrown.ts'
 import { sharedNow } from './clock.ts'
 import { Problem } from './http/problem.ts'
-import { messageOf } from '../core/thrown.ts'
 
 /** How long the other side has to answer, unless a call says otherwise. */
 const ANSWER_MS = 2_000

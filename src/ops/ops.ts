@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import v8 from 'node:v8'
 import { LameduckError, type Duck } from '../core/index.ts'
 import { lastly } from '../core/lifecycle.ts'
+import { messageOf } from '../core/thrown.ts'
 import { CustomRoutes, type CustomRoute } from './custom.ts'
 import { Heartbeat } from './heartbeat.ts'
 import type { Opened, Opening } from './assemble.ts'
@@ -17,7 +18,6 @@ import { settle } from './settle.ts'
 import type { RuleInput } from './watch/rule.ts'
 import type { RuleReport, RulesLedger } from './watch/rules.ts'
 import { startHere, startWorker, type Thread } from './thread.ts'
-import { messageOf } from '../core/thrown.ts'
 
 /** Between two starts of an endpoint that crashed: this, doubled each time up to the longest. */
 const SHORTEST_BACKOFF_MS = 100

@@ -1,9 +1,9 @@
 import { createRequire } from 'node:module'
 import { isMainThread } from 'node:worker_threads'
+import { messageOf } from '../../core/thrown.ts'
 import { kindOf, type Deliver, type GC, type HeapSizes, type Watch } from './event.ts'
 import { wasForced } from './forced.ts'
 import { beyondHeap } from './sizes.ts'
-import { messageOf } from '../../core/thrown.ts'
 
 interface Heap {
   usedHeapSize: number

@@ -1,9 +1,9 @@
 import { check, checkKeys } from '../../core/options.ts'
 import { LameduckError } from '../../core/errors.ts'
+import { warn } from '../../core/thrown.ts'
 import type { Deliver, GC, GCSource, MajorGC, Watch } from './event.ts'
 import { loadGcStats } from './gc-stats.ts'
 import { watchPerfHooks } from './perf-hooks.ts'
-import { warn } from '../../core/thrown.ts'
 
 /** Options of {@link onGC}. */
 export interface GCOptions {

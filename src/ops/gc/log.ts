@@ -1,8 +1,8 @@
+import { warn } from '../../core/thrown.ts'
 import type { Link } from '../link.ts'
 import type { GCKind } from './event.ts'
 import type { GCBeat, ToldMajor } from './outpost.ts'
 import { Pauses } from './pauses.ts'
-import { warn } from '../../core/thrown.ts'
 
 /** What a major GC has left: the leak watch's sample. Bytes. */
 export interface MajorSample {

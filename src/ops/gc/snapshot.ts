@@ -1,10 +1,10 @@
 import { chmodSync, lstatSync, mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { check, checkDuration, checkKeys } from '../../core/options.ts'
+import { warn } from '../../core/thrown.ts'
 import { takeSnapshot, type Taken } from '../heap/take.ts'
 import type { MajorGC } from './event.ts'
 import { onGC } from './hook.ts'
-import { warn } from '../../core/thrown.ts'
 
 /** Options of {@link snapshotAfterGC}. */
 export interface SnapshotOptions {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import { messageOf } from '../../core/thrown.ts'
 import type { Principal } from '../http/route.ts'
 import { Problem } from '../http/problem.ts'
-import { messageOf } from '../../core/thrown.ts'
 
 /** A job as `/jobs` shows it. */
 export interface JobReport {

@@ -1,10 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { messageOf } from '../../core/thrown.ts'
 import type { Audit } from './audit.ts'
 import { Problem } from './problem.ts'
 import { sendProblem, sendReply } from './respond.ts'
 import type { Call, Principal, Route, Scope } from './route.ts'
 import { Standing } from './standing.ts'
-import { messageOf } from '../../core/thrown.ts'
 
 /** What a call is made of, once it has passed every check. */
 export interface Passed {

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { PeerCertificate, TLSSocket } from 'node:tls'
+import { messageOf } from '../../core/thrown.ts'
 import type { AuthOptions, Settings } from '../options.ts'
 import { Buckets, Failures } from './buckets.ts'
 import { plainAddress } from './guard.ts'
@@ -8,7 +9,6 @@ import { Keyring, type Found } from './keyring.ts'
 import { Problem } from './problem.ts'
 import { SCOPES, type Principal, type Scope } from './route.ts'
 import { SHORTEST_TOKEN } from './token.ts'
-import { messageOf } from '../../core/thrown.ts'
 
 /** How long the application's own `authorize` may take. */
 const AUTHORIZE_MS = 1_000

@@ -2,6 +2,7 @@ import { ServerResponse, type IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { printable } from '../../core/printable.ts'
+import { messageOf } from '../../core/thrown.ts'
 import type { Settings } from '../options.ts'
 import type { Audit } from './audit.ts'
 import { readJson } from './body.ts'
@@ -16,7 +17,6 @@ import { Refusals } from './refusals.ts'
 import { secure, sendProblem } from './respond.ts'
 import type { Principal, Route } from './route.ts'
 import { entryFor, Router, type Entry, type Match } from './router.ts'
-import { messageOf } from '../../core/thrown.ts'
 
 export interface EndpointOptions {
   settings: Settings

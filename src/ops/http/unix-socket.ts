@@ -3,9 +3,9 @@ import { chmodSync, closeSync, linkSync, lstatSync, openSync, rmSync, statSync, 
 import net from 'node:net'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { textOf } from '../../core/thrown.ts'
 import { refusal } from '../refusal.ts'
 import { privateFolder } from './private-folder.ts'
-import { textOf } from '../../core/thrown.ts'
 
 /** How long a socket that is there already has to take a connection before it counts as living. */
 const PROBE_MS = 1_000

@@ -51,12 +51,7 @@ export class View {
     }, () => {}).finally(() => {
       this.#asking = undefined
     })
-    return this.unlessBlocked(this.#asking)
-  }
-
-  /** What the main thread answers; undefined as soon as it does not come to its timers any more, or when it fails. */
-  unlessBlocked<T>(answer: Promise<T>): Promise<T | undefined> {
-    return this.unless(() => this.blockedMs > 0, answer)
+    return this.unless(() => this.blockedMs > 0, this.#asking)
   }
 
   /** What the main thread answers; undefined as soon as there is no use in waiting, or when it fails. */

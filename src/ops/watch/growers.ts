@@ -1,5 +1,5 @@
-import { diffProfiles, type Growth, type HeapProfile } from './profile-diff.ts'
 import { messageOf } from '../../core/thrown.ts'
+import { diffProfiles, type Growth, type HeapProfile } from './profile-diff.ts'
 
 /** Which stacks grew between two profiles, or why that is not known. */
 export interface Grown {

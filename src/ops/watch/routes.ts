@@ -1,4 +1,5 @@
 import { LameduckError } from '../../core/index.ts'
+import { messageOf } from '../../core/thrown.ts'
 import { Problem } from '../http/problem.ts'
 import type { Call, Param, Route } from '../http/route.ts'
 import { needScope } from '../http/scope.ts'
@@ -7,7 +8,6 @@ import { Growers, type Grown, type GrowersOptions } from './growers.ts'
 import { LeakWatch, SERIES, type LeakReport, type Sample } from './leak-watch.ts'
 import { checkRule, type Rule, type RuleInput } from './rule.ts'
 import { Rules, type RulesLedger, type Started, type Why } from './rules.ts'
-import { messageOf } from '../../core/thrown.ts'
 
 /** What the leak watch and the rules need of the other parts. */
 export interface WatchOptions {

@@ -1,9 +1,9 @@
+import { messageOf } from '../../core/thrown.ts'
 import type { JobReport } from '../heap/jobs.ts'
 import { Problem } from '../http/problem.ts'
 import type { Sample } from './leak-watch.ts'
 import type { Rule } from './rule.ts'
 import type { Verdict } from './series-watch.ts'
-import { messageOf } from '../../core/thrown.ts'
 
 /** Why a rule acts: in words, and what the GC left. */
 export interface Why {
