@@ -236,3 +236,33 @@ for (const how of ['dies', 'hangs'] as const) test(`a new worker that ${how} whi
   assert.equal(drains(old), 0)
   assert.deepEqual(supervisor.status().workers.map(({ generation, state }) => [generation, state]), [[1, 'ready'], [1, 'ready']])
 })
+
+test('a new worker dies while the reload waits for another place, whose old worker left by its own wish: the way back begins at once, and no further one of the new release starts', async () => {
+  const { system, supervisor } = await fake({ readyMs: 0, workers: 2, readyTimeoutMs: 60_000, stuckMs: 600_000 })
+  const reload = supervisor.reload()
+  const generations = () => system.procs.map(({ slot, plan }) => `${slot}: ${plan.env.LAMEDUCK_GENERATION}`)
+  // Who takes over takes its time.
+  system.born = () => {}
+  await system.pass(10)
+  const [first, leaving, fresh] = system.procs as [FakeProc, FakeProc, FakeProc]
+  leaving.says({ lameduck: 'state', state: 'draining' })
+  await system.pass(10)
+  fresh.ready()
+  system.born = proc => {
+    if (proc.slot === '0') proc.ready()
+  }
+  await system.pass(1_000)
+  first.exit(0)
+  await system.pass(1_000)
+  assert.deepEqual(generations(), ['0: 1', '1: 1', '0: 2', '1: 1'])
+  fresh.exit(7)
+  await system.pass(1_000)
+  const { outcome, reason } = await Promise.race([reload, system.pass(10).then(() => ({ outcome: 'waits', reason: '' }))])
+  assert.equal(outcome, 'rolled-back')
+  assert.match(reason ?? '', /^worker 0 \(pid 3, generation 2\): .* with exit code 7$/)
+  system.procs[3]!.ready()
+  leaving.exit(0)
+  await goOn(system)
+  assert.deepEqual(generations().slice(4).filter(one => one !== '0: 1'), [])
+  assert.deepEqual(supervisor.status().workers.map(({ generation, state }) => [generation, state]), [[1, 'ready'], [1, 'ready']])
+})
