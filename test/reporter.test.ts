@@ -40,12 +40,12 @@ test('a run ends with 1 and names each test that is declared and did not run, al
   })
 })
 
-test('the files in which a test failed are written down for .ci/run, unless a test did not run', () => {
+test('the files in which a test failed, or that were ended before all of theirs had run, are written down for .ci/run; not when a test did not run in one that passed', () => {
   const folder = mkdtempSync(join(tmpdir(), 'lameduck-reporter-'))
   try {
     const [failed, gaps] = [join(folder, 'failed'), join(folder, 'gaps')]
     assert.equal(run('failing', { LAMEDUCK_FAILED: failed }).code, 1)
-    assert.equal(readFileSync(failed, 'utf8'), `${join(root, 'test/fixtures/reporter/failing/test/bad.test.ts')}\n`)
+    assert.deepEqual(readFileSync(failed, 'utf8').trimEnd().split('\n').toSorted(), ['bad', 'ended'].map(name => join(root, `test/fixtures/reporter/failing/test/${name}.test.ts`)))
     run('gaps', { LAMEDUCK_FAILED: gaps })
     assert.ok(!existsSync(gaps))
   } finally {
